@@ -1,0 +1,59 @@
+"""Scores between queries and vectors, higher always better. Knows no codes and no indexes."""
+
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vectors = NDArray[np.float32]
+"""(n, D) float32."""
+Codes = NDArray[np.uint8]
+"""(n, B) uint8: one code of B bytes a row."""
+Scores = NDArray[np.float32]
+
+
+class Metric(StrEnum):
+    """How two vectors are compared."""
+
+    COSINE = "cosine"
+    """<q, x> / (|q| |x|)"""
+    IP = "ip"
+    """<q, x>"""
+    L2 = "l2"
+    """-|q - x|^2, minus the squared distance, so that higher is better"""
+
+
+def normalized(vectors: Vectors) -> Vectors:
+    """Each row at length 1; a zero row stays zero. (n, D) to (n, D), a new array."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0), np.float32)
+
+
+def prepared(vectors: Vectors, metric: Metric) -> Vectors:
+    """What is compressed and compared: unit vectors under cosine, the vectors themselves otherwise."""
+    return normalized(vectors) if metric is Metric.COSINE else vectors
+
+
+def score_matrix(queries: Vectors, vectors: Vectors, metric: Metric) -> Scores:
+    """All scores at once by one matrix product: (q, D) and (n, D) to (q, n).
+
+    Under l2 the expanded square loses digits when vectors are long and close together: rank a shortlist
+    of it again with `paired_scores`.
+    """
+    if metric is Metric.L2:
+        products = queries @ vectors.T
+        squares = np.einsum("nd,nd->n", vectors, vectors)
+        return np.asarray(2 * products - squares - np.einsum("qd,qd->q", queries, queries)[:, None], np.float32)
+    return np.asarray(prepared(queries, metric) @ prepared(vectors, metric).T, np.float32)
+
+
+def paired_scores(queries: Vectors, vectors: Vectors, metric: Metric) -> Scores:
+    """Each query with its own candidates, computed term by term: (q, D) and (q, c, D) to (q, c)."""
+    if metric is Metric.L2:
+        differences = queries[:, None, :] - vectors
+        return np.asarray(-np.einsum("qcd,qcd->qc", differences, differences), np.float32)
+    scores = np.asarray(np.einsum("qd,qcd->qc", queries, vectors), np.float32)
+    if metric is Metric.IP:
+        return scores
+    norms = np.linalg.norm(queries, axis=1)[:, None] * np.linalg.norm(vectors, axis=2)
+    return np.asarray(np.divide(scores, norms, out=np.zeros_like(scores), where=norms > 0), np.float32)

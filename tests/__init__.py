@@ -1,0 +1,1 @@
+"""The suite: flat, one file a noun."""
