@@ -1,0 +1,1 @@
+"""The Codewell service: REST, storage, indexes and jobs around the codecs of `models`."""

@@ -1,0 +1,234 @@
+"""Which collections and aliases there are. Knows no items, no search and no HTTP."""
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+from sqlalchemy import delete, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from models import Metric
+from service.collection import Collection
+from service.errors import AliasNotFound, CollectionExists, CollectionNotFound, InvalidInput, NoEncoder
+from service.item import Malformed, NewItem
+from service.store import store
+from service.store.database import Database
+from service.store.tables import AliasRow, CollectionRow, GenerationRow
+from service.text.encoder import TextEncoder
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a user is told of a collection."""
+
+    name: str
+    dimension: int
+    metric: Metric
+    encoder: str | None
+    codec: Mapping[str, Any]
+    items: int
+    seq: int
+    generation: int | None
+    certificate: Mapping[str, Any] | None
+    aliases: list[str]
+    created_at: float
+
+
+class Catalog:
+    """Opens collections by name or alias; one object a collection and process."""
+
+    def __init__(
+        self,
+        database: Database,
+        encoders: Mapping[str, TextEncoder],
+        computing: AbstractContextManager[object],
+        max_dimension: int,
+        default_encoder: str | None,
+    ) -> None:
+        self._database = database
+        self.encoders = encoders
+        self._computing = computing
+        self._max_dimension = max_dimension
+        self._default_encoder = default_encoder
+        self._opened: dict[int, Collection] = {}
+        self._opening = Lock()
+
+    def open(self, name: str) -> Collection:
+        """The collection of that name or alias.
+
+        Raises:
+            CollectionNotFound
+        """
+        with self._database.reading() as session:
+            row = store.find_collection(session, name)
+        if row is None:
+            raise CollectionNotFound(name, field="collection")
+        with self._opening:
+            if row.id not in self._opened:
+                encoder = self.encoders.get(row.encoder) if row.encoder is not None else None
+                self._opened[row.id] = Collection(row, self._database, encoder, self._computing)
+            return self._opened[row.id]
+
+    def for_ingest(self, name: str, items: Sequence[NewItem | Malformed]) -> Collection:
+        """The collection; where there is none, one made for the first item that can be kept: its vector's length, or
+        the default encoder for a text.
+
+        Raises:
+            CollectionNotFound: there is none and no item says what to make.
+        """
+        try:
+            return self.open(name)
+        except CollectionNotFound:
+            first = next((item for item in items if isinstance(item, NewItem) and item.can_be_first()), None)
+            if first is None:
+                raise
+        try:
+            if first.vector is not None:
+                return self.create(name, dimension=first.vector.size)
+            if self._default_encoder is None:
+                raise NoEncoder(name, field="items[0].text")
+            return self.create(name, encoder=self._default_encoder)
+        except CollectionExists:
+            return self.open(name)  # another request made it in the meantime
+
+    def opened(self) -> list[Collection]:
+        """The collections that this process has views of."""
+        with self._opening:
+            return list(self._opened.values())
+
+    def forget(self, collection_id: int) -> None:
+        """Drops the view of a collection that was deleted."""
+        with self._opening:
+            self._opened.pop(collection_id, None)
+
+    def create(
+        self,
+        name: str,
+        *,
+        dimension: int | None = None,
+        metric: Metric = Metric.COSINE,
+        encoder: str | None = None,
+        codec: Mapping[str, Any] | None = None,
+    ) -> Collection:
+        """Makes a collection; its dimension is the given one or its encoder's.
+
+        Raises:
+            CollectionExists, InvalidInput
+        """
+        if encoder is not None and encoder not in self.encoders:
+            raise InvalidInput(
+                f"there is no encoder {encoder!r}; this server has {sorted(self.encoders)}", field="encoder"
+            )
+        if encoder is not None:
+            encoded = self.encoders[encoder].dimension
+            if dimension not in (None, encoded):
+                raise InvalidInput(f"the encoder {encoder!r} makes vectors of {encoded} numbers", field="dimension")
+            dimension = encoded
+        if dimension is None:
+            raise InvalidInput("give a dimension, or an encoder that has one", field="dimension")
+        if not 1 <= dimension <= self._max_dimension:
+            raise InvalidInput(f"{dimension} is not between 1 and {self._max_dimension}", field="dimension")
+        row = CollectionRow(
+            name=name,
+            dimension=dimension,
+            metric=metric.value,
+            encoder=encoder,
+            codec=dict(codec or {}),
+            created_at=time.time(),
+        )
+        try:
+            with self._database.writing() as session:
+                if store.find_collection(session, name) is not None:
+                    raise CollectionExists(f"there is a collection or alias {name!r} already", field="name")
+                session.add(row)
+        except IntegrityError as error:
+            raise CollectionExists(f"there is a collection {name!r} already", field="name") from error
+        return self.open(name)
+
+    def delete(self, name: str) -> None:
+        """Removes a collection with everything in it; an alias does not stand for it here.
+
+        Raises:
+            CollectionNotFound
+        """
+        with self._database.writing() as session:
+            row = session.scalars(select(CollectionRow).where(CollectionRow.name == name)).first()
+            if row is None:
+                raise CollectionNotFound(name, field="collection")
+            session.execute(delete(CollectionRow).where(CollectionRow.id == row.id))
+            collection_id = row.id
+        self.forget(collection_id)
+
+    def describe(self, name: str) -> Description:
+        """One collection.
+
+        Raises:
+            CollectionNotFound
+        """
+        with self._database.reading() as session:
+            row = store.find_collection(session, name)
+            if row is None:
+                raise CollectionNotFound(name, field="collection")
+            return _described(session, row)
+
+    def list(self) -> list[Description]:
+        """Every collection by name."""
+        with self._database.reading() as session:
+            rows = session.scalars(select(CollectionRow).order_by(CollectionRow.name))
+            return [_described(session, row) for row in rows]
+
+    def aliases(self) -> dict[str, str]:
+        """Every alias and the collection it stands for."""
+        statement = select(AliasRow.name, CollectionRow.name).join(
+            CollectionRow, CollectionRow.id == AliasRow.collection_id
+        )
+        with self._database.reading() as session:
+            return dict(session.execute(statement.order_by(AliasRow.name)).all())
+
+    def point_alias(self, alias: str, name: str) -> None:
+        """Makes `alias` stand for a collection, at once and for every process; it may stand for another one so far.
+
+        Raises:
+            CollectionNotFound, CollectionExists
+        """
+        with self._database.writing() as session:
+            if session.scalars(select(CollectionRow).where(CollectionRow.name == alias)).first() is not None:
+                raise CollectionExists(f"there is a collection {alias!r} already", field="alias")
+            row = store.find_collection(session, name)
+            if row is None:
+                raise CollectionNotFound(name, field="collection")
+            session.merge(AliasRow(name=alias, collection_id=row.id))
+
+    def remove_alias(self, alias: str) -> None:
+        """Removes an alias; its collection stays.
+
+        Raises:
+            AliasNotFound
+        """
+        with self._database.writing() as session:
+            row = session.get(AliasRow, alias)
+            if row is None:
+                raise AliasNotFound(f"there is no alias {alias!r}; GET /aliases lists them", field="alias")
+            session.delete(row)
+
+
+def _described(session: Session, row: CollectionRow) -> Description:
+    generation = session.get(GenerationRow, row.generation_id) if row.generation_id is not None else None
+    aliases = session.scalars(select(AliasRow.name).where(AliasRow.collection_id == row.id).order_by(AliasRow.name))
+    return Description(
+        name=row.name,
+        dimension=row.dimension,
+        metric=Metric(row.metric),
+        encoder=row.encoder,
+        codec=row.codec,
+        items=row.item_count,
+        seq=row.seq,
+        generation=row.generation_id,
+        certificate=generation.certificate if generation is not None else None,
+        aliases=list(aliases),
+        created_at=row.created_at,
+    )

@@ -1,0 +1,323 @@
+"""One collection in one process: ingest, search, and the view that follows the log. The heart; knows no HTTP."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy.orm import Session
+
+from models import Metric, Neighbours, Vectors
+from service.errors import (
+    CollectionNotFound,
+    DuplicateId,
+    InvalidInput,
+    ItemNotFound,
+    NoEncoder,
+    Unavailable,
+)
+from service.follower import PAGE, Follower
+from service.index.exact import exact_search
+from service.index.segment import IndexKind, RowArray
+from service.index.view import View
+from service.item import Malformed, NewItem, canonical, checked_vector, merge_patch
+from service.receipt import ItemResult, ItemStatus, Receipt, batch_rejected
+from service.search import Plan, search
+from service.store import store
+from service.store.database import Database
+from service.store.tables import CollectionRow
+from service.text.encoder import TextEncoder
+
+ATTEMPTS = 5
+"""Times that an ingest encodes again because the collection changed meanwhile."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """One question: exactly one of `text`, `vector` ((D,) float32) and `id` is given."""
+
+    text: str | None
+    vector: NDArray[np.float32] | None
+    id: str | None
+    plan: Plan
+    field: str
+    """Where it stands in the request, for errors."""
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One found item."""
+
+    item: store.Item
+    score: float
+    vector: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The hits of one query, best first."""
+
+    hits: list[Hit]
+    generation: int | None
+    partial_reason: str | None
+    """Why there are fewer hits than there could be; none where there are not."""
+
+
+class Collection:
+    """Thread-safe. What it answers comes from an immutable view; what it acknowledges is in the database."""
+
+    def __init__(
+        self,
+        row: CollectionRow,
+        database: Database,
+        encoder: TextEncoder | None,
+        computing: AbstractContextManager[object],
+    ) -> None:
+        self.id = row.id
+        self.name = row.name
+        self.dim = row.dimension
+        self.metric = Metric(row.metric)
+        self._database = database
+        self._encoder = encoder
+        self._computing = computing
+        self.follower = Follower(row, database)
+
+    # ------------------------------------------------------------------ ingest
+
+    def ingest(self, items: Sequence[NewItem | Malformed], *, atomic: bool = False) -> Receipt:
+        """Inserts and updates by id; what the receipt names is committed and found by this process's next search.
+
+        Raises:
+            BatchRejected: an item cannot be kept and `atomic` is set; nothing was written.
+        """
+        results: dict[int, ItemResult] = {}
+        accepted: dict[int, NewItem] = {}
+        seen: set[str] = set()
+        for position, item in enumerate(items):
+            try:
+                accepted[position] = self._accepted(item, seen, f"items[{position}]")
+            except InvalidInput as error:
+                results[position] = ItemResult(position, item.id, ItemStatus.REJECTED, error)
+        if atomic and results:
+            raise batch_rejected("the batch is atomic", results.values())
+        for _ in range(ATTEMPTS):
+            if (receipt := self._write(accepted, results)) is not None:
+                self.follower.catch_up()
+                return receipt
+        raise Unavailable("the collection kept changing while the batch was encoded; try again")
+
+    def _accepted(self, item: NewItem | Malformed, seen: set[str], field: str) -> NewItem:
+        if isinstance(item, Malformed):
+            raise item.error
+        if item.id in seen:
+            raise DuplicateId(item.id, field=f"{field}.id")
+        seen.add(item.id)
+        if item.vector is not None:
+            checked_vector(item.vector, self.dim, self.metric, f"{field}.vector")
+        elif self._encoder is None:
+            raise NoEncoder(self.name, field=f"{field}.text")
+        return item
+
+    def _write(self, accepted: Mapping[int, NewItem], rejected: Mapping[int, ItemResult]) -> Receipt | None:
+        """One attempt; none where the collection changed between encoding and writing."""
+        digests = {position: item.digest() for position, item in accepted.items()}
+        ids = [item.id for item in accepted.values()]
+        with self._database.reading() as session:
+            known = store.items_by_id(session, self.id, ids)
+            generation_id = self._row(session).generation_id
+            codec = self.follower.codec(session, generation_id)
+        fresh = [
+            position
+            for position, item in accepted.items()
+            if item.id not in known or known[item.id].digest != digests[position]
+        ]
+        vectors, warnings = self._vectors(accepted, fresh)
+        codes = codec.encode(vectors) if generation_id is not None else None
+        encoded = {position: index for index, position in enumerate(fresh)}
+
+        results = dict(rejected)
+        writes: list[store.Write] = []
+        with self._database.writing() as session:
+            row = self._row(session, lock=True)
+            if row.generation_id != generation_id:
+                return None
+            known = store.items_by_id(session, self.id, ids)
+            for position, item in accepted.items():
+                old, metadata = known.get(item.id), canonical(item.metadata)
+                same = old is not None and old.digest == digests[position]
+                if not same and position not in encoded:
+                    return None
+                status = ItemStatus.INSERTED if old is None else ItemStatus.UPDATED
+                if same and old is not None and old.metadata == metadata:
+                    status = ItemStatus.UNCHANGED
+                else:
+                    index = None if same else encoded[position]
+                    vector = None if index is None else vectors[index].astype("<f4").tobytes()
+                    code = None if index is None or codes is None else codes[index].tobytes()
+                    writes.append(store.Write(item.id, digests[position], item.text, metadata, vector, code))
+                results[position] = ItemResult(position, item.id, status, warning=warnings.get(position))
+            store.write_items(session, row, writes, time.time())
+            seq = row.seq
+        return Receipt(self.name, seq, [results[position] for position in sorted(results)])
+
+    def _vectors(self, items: Mapping[int, NewItem], positions: Sequence[int]) -> tuple[Vectors, dict[int, str]]:
+        """(n, D) for the items at `positions`, in that order, and the encoder's warnings by position."""
+        vectors = np.zeros((len(positions), self.dim), np.float32)
+        texts: dict[int, str] = {}
+        for index, position in enumerate(positions):
+            item = items[position]
+            if item.vector is not None:
+                vectors[index] = item.vector
+            else:
+                texts[index] = item.text or ""
+        if not texts:
+            return vectors, {}
+        encoded = self._text_encoder("text").encode(list(texts.values()))
+        vectors[list(texts)] = encoded.vectors
+        warned = zip(texts, encoded.warnings, strict=True)
+        return vectors, {positions[index]: warning for index, warning in warned if warning is not None}
+
+    # ------------------------------------------------------------------ items
+
+    def get(self, ids: Sequence[str], *, vectors: bool = False) -> list[Hit | None]:
+        """The items in the order of `ids`, none for those that do not exist; scores are 0."""
+        with self._database.reading() as session:
+            known = store.items_by_id(session, self.id, ids)
+            rows = [item.row_id for item in known.values()]
+            stored = store.vectors_by_row(session, self.id, rows) if vectors else {}
+        return [
+            Hit(known[item_id], 0.0, _vector(stored.get(known[item_id].row_id))) if item_id in known else None
+            for item_id in ids
+        ]
+
+    def patch(self, item_id: str, changes: Mapping[str, Any], max_bytes: int) -> Hit:
+        """Merges `changes` into the metadata (JSON Merge Patch, RFC 7396); the vector keeps its row and code.
+
+        Raises:
+            ItemNotFound, InvalidInput: the metadata would be longer than `max_bytes`.
+        """
+        with self._database.writing() as session:
+            row = self._row(session, lock=True)
+            item = store.items_by_id(session, self.id, [item_id]).get(item_id)
+            if item is None:
+                raise ItemNotFound(item_id, field="id")
+            metadata = canonical(merge_patch(json.loads(item.metadata), changes))
+            if len(metadata.encode()) > max_bytes:
+                raise InvalidInput(f"the metadata would be longer than {max_bytes} bytes of JSON", field="metadata")
+            if metadata != item.metadata:
+                write = store.Write(item_id, item.digest, item.text, metadata, None, None)
+                store.write_items(session, row, [write], time.time())
+            item = store.items_by_id(session, self.id, [item_id])[item_id]
+        self.follower.catch_up()
+        return Hit(item, 0.0)
+
+    def delete(self, ids: Sequence[str]) -> tuple[int, set[str]]:
+        """Removes items; returns the collection's seq and the ids that existed."""
+        with self._database.writing() as session:
+            row = self._row(session, lock=True)
+            deleted = store.delete_items(session, row, ids)
+            seq = row.seq
+        self.follower.catch_up()
+        return seq, deleted
+
+    # ------------------------------------------------------------------ search
+
+    def search(self, queries: Sequence[Query], *, vectors: bool = False) -> list[Answer]:
+        """Answers queries over one and the same view; those with equal plans in one pass."""
+        points, own_rows = self._points(queries)
+        view = self.follower.view()
+        plans: dict[Plan, list[int]] = {}
+        for index, query in enumerate(queries):
+            plans.setdefault(query.plan, []).append(index)
+        found: dict[int, tuple[RowArray, Vectors]] = {}
+        for plan, members in plans.items():
+            # A query by example does not answer with the example itself: one more is looked for, and it is left out.
+            wider = Plan(plan.k + 1, plan.oversample, plan.kind, plan.stage)
+            best = self._neighbours(view, points[members], wider if own_rows else plan)
+            for index, rows, scores in zip(members, best.rows, best.scores, strict=True):
+                keep = (rows >= 0) & (rows != own_rows.get(index, -1))
+                found[index] = rows[keep][: plan.k], scores[keep][: plan.k]
+        every_row = sorted({int(row) for rows, _ in found.values() for row in rows})
+        with self._database.reading() as session:
+            items = store.items_by_row(session, self.id, every_row)
+            stored = store.vectors_by_row(session, self.id, every_row) if vectors else {}
+        answers = []
+        for index, query in enumerate(queries):
+            rows, scores = found[index]
+            hits = [
+                Hit(items[row], float(score), _vector(stored.get(row)))
+                for row, score in zip(rows.tolist(), scores, strict=True)
+                if row in items
+            ]
+            missing = min(query.plan.k, len(view) - (index in own_rows)) - len(hits)
+            answers.append(Answer(hits, view.generation_id, _reason(query.plan, missing)))
+        return answers
+
+    def _neighbours(self, view: View, points: Vectors, plan: Plan) -> Neighbours:
+        with self._computing:
+            if plan.kind is IndexKind.EXACT and view.generation_id is not None:
+                return exact_search(self._blocks(), points, plan.k, self.metric)
+            return search(view, points, plan, self._originals)
+
+    def _points(self, queries: Sequence[Query]) -> tuple[Vectors, dict[int, int]]:
+        """(q, D) query vectors, and the row of each query by id."""
+        points = np.zeros((len(queries), self.dim), np.float32)
+        texts = {index: query.text for index, query in enumerate(queries) if query.text is not None}
+        examples = {index: query.id for index, query in enumerate(queries) if query.id is not None}
+        for index, query in enumerate(queries):
+            if query.vector is not None:
+                points[index] = checked_vector(query.vector, self.dim, self.metric, f"{query.field}vector")
+            elif query.text is not None and self._encoder is None:
+                raise NoEncoder(self.name, field=f"{query.field}text")
+        own_rows: dict[int, int] = {}
+        if examples:
+            stored = self.get(list(examples.values()), vectors=True)
+            for (index, item_id), hit in zip(examples.items(), stored, strict=True):
+                if hit is None or hit.vector is None:
+                    raise ItemNotFound(item_id, field=f"{queries[index].field}id")
+                points[index], own_rows[index] = hit.vector, hit.item.row_id
+        if texts:
+            points[list(texts)] = self._text_encoder("text").encode(list(texts.values())).vectors
+        return points, own_rows
+
+    def _text_encoder(self, field: str) -> TextEncoder:
+        if self._encoder is None:
+            raise NoEncoder(self.name, field=field)
+        return self._encoder
+
+    def _originals(self, rows: RowArray) -> Mapping[int, bytes]:
+        with self._database.reading() as session:
+            return store.vectors_by_row(session, self.id, rows.tolist())
+
+    def _blocks(self) -> Iterator[tuple[RowArray, Vectors]]:
+        last = 0
+        while True:
+            with self._database.reading() as session:
+                page = store.vectors_after(session, self.id, last, PAGE)
+            if not page:
+                return
+            matrix = np.frombuffer(b"".join(vector for _, vector in page), "<f4").reshape(len(page), self.dim)
+            yield np.array([row for row, _ in page], np.int64), matrix
+            last = page[-1][0]
+
+    def _row(self, session: Session, *, lock: bool = False) -> CollectionRow:
+        row = store.lock_collection(session, self.id) if lock else session.get(CollectionRow, self.id)
+        if row is None:
+            raise CollectionNotFound(self.name, field="collection")
+        return row
+
+
+def _vector(stored: bytes | None) -> NDArray[np.float32] | None:
+    return None if stored is None else np.frombuffer(stored, "<f4")
+
+
+def _reason(plan: Plan, missing: int) -> str | None:
+    if missing <= 0:
+        return None
+    if plan.kind is IndexKind.BUCKETS:
+        return f"the nearest buckets held {missing} items too few; use the index faiss, or a higher oversample"
+    return f"{missing} items were deleted or replaced during the search"

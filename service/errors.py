@@ -1,0 +1,229 @@
+"""Every error a caller can meet, each with its HTTP status. Knows nothing of HTTP beyond that number.
+
+CodewellError            500
+├── InvalidInput         422   malformed: names the field and what would be accepted
+│   ├── DimensionMismatch
+│   ├── NotFinite
+│   ├── ZeroVector
+│   ├── DuplicateId
+│   ├── EmptyBatch
+│   ├── NoEncoder              text for a collection that takes vectors only
+│   └── BatchRejected          not one item of the batch could be kept
+├── Unauthorized         401
+├── NotFound             404
+│   ├── CollectionNotFound
+│   ├── ItemNotFound
+│   ├── JobNotFound
+│   └── AliasNotFound
+├── Conflict             409
+│   ├── CollectionExists
+│   ├── TooFewItems
+│   └── NotTrained
+├── TooLarge             413
+├── EncoderMissing       501   an optional package is not installed
+├── EncoderFailed        502   the embeddings endpoint did not answer as it should
+├── Unavailable          503   try again: the answer carries Retry-After
+└── StorageFull          507
+"""
+
+from typing import ClassVar
+
+
+class CodewellError(Exception):
+    """The root: `title` is the kind of error in words, `field` the part of the request it is about."""
+
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Internal error"
+
+    def __init__(self, detail: str, *, field: str | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.field = field
+        self.members: dict[str, object] = {}
+        """More that the answer says, such as `committed_through_line`."""
+
+
+class InvalidInput(CodewellError):
+    """The request is well-formed JSON but its content cannot be used."""
+
+    status = 422
+    title = "Invalid input"
+
+
+class DimensionMismatch(InvalidInput):
+    """A vector's length is not the collection's dimension."""
+
+    title = "Dimension mismatch"
+
+    def __init__(self, *, expected: int, got: int, field: str | None = None) -> None:
+        super().__init__(f"the collection takes vectors of {expected} numbers, this one has {got}", field=field)
+        self.expected = expected
+        self.got = got
+
+
+class NotFinite(InvalidInput):
+    """A vector holds NaN or an infinity."""
+
+    title = "Not finite"
+
+    def __init__(self, *, position: int, field: str | None = None) -> None:
+        super().__init__(
+            f"the number at position {position} is NaN, infinite or beyond float32; every number must be finite",
+            field=field,
+        )
+
+
+class ZeroVector(InvalidInput):
+    """A vector of length zero has no direction, so cosine cannot rank it."""
+
+    title = "Zero vector"
+
+    def __init__(self, *, field: str | None = None) -> None:
+        super().__init__(
+            "a zero vector has no direction under cosine; leave it out, or use the metric ip or l2", field=field
+        )
+
+
+class DuplicateId(InvalidInput):
+    """One batch names an id twice, so which of the two is meant is unknown."""
+
+    title = "Duplicate id"
+
+    def __init__(self, item_id: str, *, field: str | None = None) -> None:
+        super().__init__(f"the id {item_id!r} stands earlier in this batch; send each id once a batch", field=field)
+
+
+class EmptyBatch(InvalidInput):
+    """A batch without items, ids or queries."""
+
+    title = "Empty batch"
+
+
+class NoEncoder(InvalidInput):
+    """A text came for a collection that has no text encoder."""
+
+    title = "No text encoder"
+
+    def __init__(self, collection: str, *, field: str | None = None) -> None:
+        super().__init__(
+            f"collection {collection!r} takes vectors only: send 'vector', or make a collection with an 'encoder'",
+            field=field,
+        )
+
+
+class BatchRejected(InvalidInput):
+    """No item of the batch was kept: all were bad, or one was and the batch was atomic."""
+
+    title = "Batch rejected"
+
+    def __init__(self, detail: str, errors: list[dict[str, object]]) -> None:
+        super().__init__(detail, field=str(errors[0]["field"]))
+        self.members["errors"] = errors
+
+
+class Unauthorized(CodewellError):
+    """The request carries no valid key."""
+
+    status = 401
+    title = "Unauthorized"
+
+
+class NotFound(CodewellError):
+    """The thing named does not exist."""
+
+    status = 404
+    title = "Not found"
+
+
+class CollectionNotFound(NotFound):
+    """No collection or alias has that name."""
+
+    title = "Collection not found"
+
+    def __init__(self, name: str, *, field: str | None = None) -> None:
+        super().__init__(
+            f"there is no collection or alias {name!r}; GET /collections lists them, the first ingest makes one",
+            field=field,
+        )
+
+
+class ItemNotFound(NotFound):
+    """The collection has no item with that id."""
+
+    title = "Item not found"
+
+    def __init__(self, item_id: str, *, field: str | None = None) -> None:
+        super().__init__(f"the collection has no item with the id {item_id!r}", field=field)
+
+
+class JobNotFound(NotFound):
+    """No job has that id."""
+
+    title = "Job not found"
+
+
+class AliasNotFound(NotFound):
+    """No alias has that name."""
+
+    title = "Alias not found"
+
+
+class Conflict(CodewellError):
+    """The request is right, the state of the collection is not."""
+
+    status = 409
+    title = "Conflict"
+
+
+class CollectionExists(Conflict):
+    """A collection or alias of that name is there already."""
+
+    title = "Collection exists"
+
+
+class TooFewItems(Conflict):
+    """There are not enough vectors to train on."""
+
+    title = "Too few items"
+
+
+class NotTrained(Conflict):
+    """The request needs a published generation and the collection has none yet."""
+
+    title = "Not trained"
+
+
+class TooLarge(CodewellError):
+    """The body is larger than the server takes."""
+
+    status = 413
+    title = "Too large"
+
+
+class EncoderMissing(CodewellError):
+    """The text encoder needs a package that is not installed."""
+
+    status = 501
+    title = "Text encoder not installed"
+
+
+class EncoderFailed(CodewellError):
+    """The text encoder is there but could not encode."""
+
+    status = 502
+    title = "Text encoder failed"
+
+
+class Unavailable(CodewellError):
+    """The server cannot do it now and may in `retry_after` seconds."""
+
+    status = 503
+    title = "Unavailable"
+    retry_after: ClassVar[int] = 1
+
+
+class StorageFull(CodewellError):
+    """The disk has no room; nothing of the request was kept."""
+
+    status = 507
+    title = "Storage full"

@@ -1,0 +1,116 @@
+"""A collection's view in one process, and how it follows the log. Knows no HTTP, no text and no search."""
+
+from collections.abc import Sequence
+from threading import Lock
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy.orm import Session
+
+from models import Codec, FlatCodec, LearnedCodec, Metric
+from service.errors import CollectionNotFound
+from service.index.segment import RowArray
+from service.index.view import View
+from service.store import store
+from service.store.database import Database
+from service.store.tables import CollectionRow, GenerationRow
+
+PAGE = 5_000
+"""Rows or log entries read in one short transaction."""
+
+
+class Follower:
+    """Holds the newest view; `catch_up` brings it to the end of the log, whoever wrote it."""
+
+    def __init__(self, row: CollectionRow, database: Database) -> None:
+        self.id = row.id
+        self.name = row.name
+        self.dim = row.dimension
+        self.metric = Metric(row.metric)
+        self._database = database
+        self._applying = Lock()
+        self._view: View | None = None
+        self._codecs: dict[int, Codec] = {}
+
+    def view(self) -> View:
+        """The view as it is; loads it the first time."""
+        return self._view or self.catch_up()
+
+    def catch_up(self) -> View:
+        """Follows the log to its end; a new generation is loaded whole before it replaces the old one.
+
+        Raises:
+            CollectionNotFound: it was deleted.
+        """
+        with self._applying:
+            view = self._view
+            while True:
+                with self._database.reading() as session:
+                    row = session.get(CollectionRow, self.id)
+                    if row is None:
+                        raise CollectionNotFound(self.name, field="collection")
+                    generation_id, seq = row.generation_id, row.seq
+                    fits = view is not None and view.generation_id == generation_id
+                    codec = self.codec(session, generation_id)
+                    changes = (
+                        store.changes_after(session, self.id, generation_id, view.applied_seq, PAGE)
+                        if view is not None and fits
+                        else []
+                    )
+                if view is None or not fits:
+                    view = self._loaded(generation_id, codec, seq)
+                    continue  # the log tells what changed, and whether the generation is still the published one
+                if changes:
+                    view = _applied(view, changes)
+                if view.applied_seq >= seq:
+                    self._view = view
+                    return view
+
+    def _loaded(self, generation_id: int | None, codec: Codec, seq: int) -> View:
+        """The rows up to `seq`, read in short transactions: what changes meanwhile stands in the log after `seq`."""
+        pages: list[tuple[RowArray, NDArray[np.uint8]]] = []
+        last = 0
+        while True:
+            with self._database.reading() as session:
+                if generation_id is None:
+                    page = store.vectors_after(session, self.id, last, PAGE)
+                else:
+                    page = store.codes_after(session, generation_id, last, PAGE)
+            page = [(row, payload) for row, payload in page if row <= seq]
+            if not page:
+                break
+            rows = np.array([row for row, _ in page], np.int64)
+            pages.append((rows, payload_codes(codec, [payload for _, payload in page])))
+            last = page[-1][0]
+        return View.of(
+            generation_id,
+            codec,
+            seq,
+            np.concatenate([np.empty(0, np.int64), *(rows for rows, _ in pages)]),
+            np.concatenate([np.empty((0, codec.code_bytes), np.uint8), *(codes for _, codes in pages)]),
+        )
+
+    def codec(self, session: Session, generation_id: int | None) -> Codec:
+        """The codec of a generation, read once; the flat one where nothing is trained."""
+        if generation_id is None:
+            return FlatCodec(self.dim, self.metric)
+        if generation_id not in self._codecs:
+            generation = session.get_one(GenerationRow, generation_id)
+            self._codecs = {generation_id: LearnedCodec.from_bytes(generation.codec)}
+        return self._codecs[generation_id]
+
+
+def payload_codes(codec: Codec, payloads: Sequence[bytes]) -> NDArray[np.uint8]:
+    """(n, code_bytes) of stored codes, or of stored vectors where nothing is trained yet."""
+    if isinstance(codec, FlatCodec):
+        return codec.encode(np.frombuffer(b"".join(payloads), "<f4").reshape(len(payloads), codec.dim))
+    return np.frombuffer(b"".join(payloads), np.uint8).reshape(len(payloads), codec.code_bytes)
+
+
+def _applied(view: View, changes: Sequence[store.Change]) -> View:
+    # A row is named by the seq that brought it; a change that names an older row changed only metadata.
+    added = [(change.seq, change.payload) for change in changes if change.row_id == change.seq and change.payload]
+    removed = [change.old_row_id for change in changes if change.old_row_id is not None]
+    codes = payload_codes(view.codec, [payload for _, payload in added])
+    rows = np.array([row for row, _ in added], np.int64)
+    return view.applied(changes[-1].seq, rows, codes, np.array(removed, np.int64))

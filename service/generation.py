@@ -1,0 +1,214 @@
+"""How a generation comes to be: sample, train, encode everything, measure, publish. Runs in a job's own process."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy.orm import Session
+
+from models import DenseAutoencoder, Epoch, LearnedCodec, Metric, Vectors, prepared, train
+from service.certificate import HeldOut, measure
+from service.codec_spec import CodecSpec, TrainingSpec
+from service.errors import CollectionNotFound, TooFewItems
+from service.index.segment import RowArray
+from service.index.view import View
+from service.store import store
+from service.store.database import Database
+from service.store.tables import CollectionRow, GenerationRow
+
+FEWEST_ITEMS = 100
+"""Below this, exact search costs nothing and a codec learns nothing."""
+PAGE = 5_000
+HELD_OUT = 500
+"""Items set apart as queries of the certificate; a twentieth where there are few."""
+ENDURES = 5
+"""Seconds between the sweeps that free a retired generation's codes."""
+
+Report = Callable[[float, str], None]
+"""Progress 0..1 and what is being done; raises TrainingStopped where the job is to end."""
+
+
+class Build:
+    """One generation of one collection on its way to being published."""
+
+    def __init__(
+        self, database: Database, collection_id: int, parameters: Mapping[str, Any], scratch: Path, report: Report
+    ) -> None:
+        self._database = database
+        self._id = collection_id
+        self._scratch = scratch
+        self._report = report
+        with database.reading() as session:
+            row = self._row(session)
+            self._dim, self._metric = row.dimension, Metric(row.metric)
+            self._spec = CodecSpec.model_validate(parameters.get("codec") or row.codec)
+        self._training = TrainingSpec.model_validate(parameters.get("training") or {})
+
+    def run(self, train_sample: int) -> dict[str, Any]:
+        """Trains, encodes, measures and publishes; returns what the job shows as its result.
+
+        Raises:
+            TooFewItems, CollectionNotFound, TrainingStopped, CodecError
+        """
+        began = time.monotonic()
+        self._report(0.0, "reading vectors")
+        held_out, vectors = self._sample(train_sample)
+        model = DenseAutoencoder(self._dim, self._spec.config(self._dim))
+        run = train(
+            model, vectors, self._training.config(), progress=self._trained, checkpoint=self._scratch / "checkpoint"
+        )
+        codec = LearnedCodec(model, self._metric)
+        saved = codec.to_bytes()
+        generation_id = self._start(codec, saved)
+        self._encode(codec, generation_id)
+        self._report(0.9, "measuring")
+        certificate = self._measure(codec, generation_id, held_out, len(saved))
+        certificate |= {
+            "held_out_error": round(run.best.held_out_error, 5),
+            "trained_on": run.trained_on,
+            "training_seconds": round(run.seconds, 2),
+            "codec": {"kind": codec.kind, **asdict(codec.config)},
+            "seed": self._training.seed,
+        }
+        self._report(0.97, "publishing")
+        retired = self._publish(codec, generation_id, certificate)
+        self._retire(retired)
+        return {
+            "generation": generation_id,
+            "certificate": certificate,
+            "curve": [epoch._asdict() for epoch in run.epochs],
+            "seconds": round(time.monotonic() - began, 2),
+        }
+
+    def _sample(self, most: int) -> tuple[HeldOut, Vectors]:
+        """Held-out queries, and the training vectors as a memory map of prepared float32."""
+        with self._database.reading() as session:
+            count = store.count_rows(session, self._id)
+        if count < FEWEST_ITEMS:
+            raise TooFewItems(f"the collection has {count} items; training needs {FEWEST_ITEMS}", field="collection")
+        rng = np.random.default_rng(self._training.seed)
+        order = rng.permutation(count)
+        queries = min(HELD_OUT, count // 20)
+        chosen = np.zeros(count, np.int8)
+        chosen[order[:queries]] = 2
+        chosen[order[queries : queries + most]] = 1
+        size = int((chosen == 1).sum())
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        path = self._scratch / "vectors.npy"
+        vectors = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(size, self._dim))
+        rows, held, position, written = [], [], 0, 0
+        for page_rows, page in self._blocks():
+            kinds = chosen[position : position + len(page)]  # items that came after counting are left out
+            position += len(page)
+            page_rows, page = page_rows[: len(kinds)], prepared(page[: len(kinds)], self._metric)
+            part = page[kinds == 1]
+            vectors[written : written + len(part)] = part
+            written += len(part)
+            rows.append(page_rows[kinds == 2])
+            held.append(page[kinds == 2])
+        return HeldOut(np.concatenate(rows), np.concatenate(held)), vectors[:written]
+
+    def _trained(self, share: float, epoch: Epoch) -> None:
+        self._report(0.05 + 0.55 * share, f"training: epoch {epoch.number}, held-out error {epoch.held_out_error:.4f}")
+
+    def _start(self, codec: LearnedCodec, saved: bytes) -> int:
+        with self._database.writing() as session:
+            self._row(session, lock=True)
+            generation = GenerationRow(
+                collection_id=self._id,
+                state="building",
+                codec=saved,
+                fingerprint=codec.fingerprint,
+                certificate={},
+                created_at=time.time(),
+            )
+            session.add(generation)
+            session.flush()
+            return generation.id
+
+    def _encode(self, codec: LearnedCodec, generation_id: int) -> None:
+        """Stores the code of every row; rows that are deleted meanwhile get none."""
+        last, done = 0, 0
+        with self._database.reading() as session:
+            total = max(1, store.count_rows(session, self._id))
+        while True:
+            with self._database.reading() as session:
+                page = store.vectors_without_code(session, self._id, generation_id, last, PAGE)
+            if not page:
+                return
+            codes = _encoded(codec, page)
+            with self._database.writing() as session:
+                self._row(session, lock=True)
+                alive = store.rows_alive(session, self._id, page[0][0], page[-1][0])
+                store.add_codes(session, generation_id, [entry for entry in codes if entry[0] in alive])
+            last, done = page[-1][0], done + len(page)
+            self._report(0.6 + 0.3 * min(1.0, done / total), f"encoding: {done} of {total} items")
+
+    def _measure(self, codec: LearnedCodec, generation_id: int, held_out: HeldOut, codec_bytes: int) -> dict[str, Any]:
+        rows, codes, last = [], [], 0
+        while True:
+            with self._database.reading() as session:
+                page = store.codes_after(session, generation_id, last, PAGE)
+            if not page:
+                break
+            rows.append(np.array([row for row, _ in page], np.int64))
+            codes.append(np.frombuffer(b"".join(code for _, code in page), np.uint8).reshape(len(page), -1))
+            last = page[-1][0]
+        view = View.of(generation_id, codec, 0, np.concatenate(rows), np.concatenate(codes))
+        return measure(view, held_out, self._blocks(), self._originals, codec_bytes)
+
+    def _publish(self, codec: LearnedCodec, generation_id: int, certificate: dict[str, Any]) -> int | None:
+        """Encodes what came last under the collection's lock and swaps; returns the generation before."""
+        self._encode(codec, generation_id)  # most of what came while measuring, before the lock is taken
+        with self._database.writing() as session:
+            row = self._row(session, lock=True)
+            last = 0
+            while page := store.vectors_without_code(session, self._id, generation_id, last, PAGE):
+                store.add_codes(session, generation_id, _encoded(codec, page))
+                last = page[-1][0]
+            generation = session.get_one(GenerationRow, generation_id)
+            generation.state, generation.certificate = "published", certificate
+            previous, row.generation_id = row.generation_id, generation_id
+            return previous
+
+    def _retire(self, generation_id: int | None) -> None:
+        if generation_id is None:
+            return
+        while True:
+            with self._database.writing() as session:
+                if not store.retire_codes(session, generation_id, PAGE):
+                    session.get_one(GenerationRow, generation_id).state = "retired"
+                    return
+
+    def _blocks(self) -> Iterator[tuple[RowArray, Vectors]]:
+        last = 0
+        while True:
+            with self._database.reading() as session:
+                page = store.vectors_after(session, self._id, last, PAGE)
+            if not page:
+                return
+            yield np.array([row for row, _ in page], np.int64), _matrix(page)
+            last = page[-1][0]
+
+    def _originals(self, rows: RowArray) -> Mapping[int, bytes]:
+        with self._database.reading() as session:
+            return store.vectors_by_row(session, self._id, rows.tolist())
+
+    def _row(self, session: Session, *, lock: bool = False) -> CollectionRow:
+        row = store.lock_collection(session, self._id) if lock else session.get(CollectionRow, self._id)
+        if row is None:
+            raise CollectionNotFound("the collection was deleted", field="collection")
+        return row
+
+
+def _matrix(page: list[tuple[int, bytes]]) -> NDArray[np.float32]:
+    return np.frombuffer(b"".join(vector for _, vector in page), "<f4").reshape(len(page), -1)
+
+
+def _encoded(codec: LearnedCodec, page: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+    codes = codec.encode(_matrix(page))
+    return [(row, code.tobytes()) for (row, _), code in zip(page, codes, strict=True)]

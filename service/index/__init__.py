@@ -1,0 +1,1 @@
+"""Arrays in, slots out. Knows no SQL and no HTTP."""

@@ -1,0 +1,77 @@
+"""Codes in a FAISS index: the shortlist of a whole segment. Knows no row ids, no buckets and no SQL.
+
+The index holds the only copy of the codes in RAM; `codes` looks into it.
+"""
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from models import Codec, Codes, FloatSpace, Metric, Neighbours, Vectors
+
+QUERY_BLOCK = 512
+"""Queries handed to FAISS at once."""
+SCALAR_TYPES = {
+    4: faiss.ScalarQuantizer.QT_4bit,
+    8: faiss.ScalarQuantizer.QT_8bit,
+    16: faiss.ScalarQuantizer.QT_fp16,
+}
+
+
+class FaissIndex:
+    """An immutable flat index over n codes; slot i is code i."""
+
+    def __init__(self, codec: Codec, codes: Codes) -> None:
+        self.codec = codec
+        self._index = _empty_index(codec)
+        if len(codes):
+            self._index.add_sa_codes(np.ascontiguousarray(codes))
+
+    def __len__(self) -> int:
+        return int(self._index.ntotal)
+
+    @property
+    def codes(self) -> Codes:
+        """(n, code_bytes), a view into the index: keep the index while you use it."""
+        if not len(self):
+            return np.empty((0, self.codec.code_bytes), np.uint8)
+        flat = faiss.rev_swig_ptr(self._index.codes.data(), len(self) * self.codec.code_bytes)
+        codes: Codes = flat.reshape(len(self), self.codec.code_bytes)
+        return codes
+
+    @property
+    def ram_bytes(self) -> int:
+        """Bytes that the codes take."""
+        return len(self) * self.codec.code_bytes
+
+    def search(self, queries: Vectors, k: int, live: NDArray[np.uint8]) -> Neighbours:
+        """(q, D) queries to the best k slots of each whose bit in `live` (little-endian bitmap, n bits) is set.
+
+        Scores compare latents, not vectors: they order a shortlist and mean nothing else.
+        """
+        points = self.codec.points(queries)
+        bitmap = faiss.IDSelectorBitmap(len(self), faiss.swig_ptr(live))
+        parameters = faiss.SearchParameters(sel=bitmap)
+        found = [
+            self._index.search(points[start : start + QUERY_BLOCK], k, params=parameters)
+            for start in range(0, len(points), QUERY_BLOCK)
+        ]
+        scores = np.concatenate([part[0] for part in found])
+        slots = np.concatenate([part[1] for part in found])
+        if self._index.metric_type == faiss.METRIC_L2:
+            scores = -scores
+        return Neighbours(slots, np.where(slots < 0, -np.inf, scores).astype(np.float32))
+
+
+def _empty_index(codec: Codec) -> faiss.Index:
+    """The index that reads this codec's bytes as they are."""
+    # Unit vectors have the same order under both metrics; the latents of unit vectors are nearly so.
+    metric = faiss.METRIC_INNER_PRODUCT if codec.metric is Metric.IP else faiss.METRIC_L2
+    space = codec.space
+    if isinstance(space, FloatSpace):
+        return faiss.IndexFlat(space.dim, metric)
+    index = faiss.IndexScalarQuantizer(len(space.low), SCALAR_TYPES[space.bits], metric)
+    if space.bits != 16:
+        faiss.copy_array_to_vector(np.concatenate((space.low, space.width)), index.sq.trained)
+    index.is_trained = True
+    return index

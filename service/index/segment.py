@@ -1,0 +1,97 @@
+"""A run of rows with their codes and indexes. Knows no log, no collection and no SQL."""
+
+from enum import StrEnum
+from functools import cached_property
+from threading import Lock
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models import Codec, Codes, Neighbours, Vectors
+from service.index.buckets import BucketIndex
+from service.index.faiss import FaissIndex
+
+RowArray = NDArray[np.int64]
+"""(n,) row ids, ascending."""
+
+
+class IndexKind(StrEnum):
+    """What finds the shortlist."""
+
+    FAISS = "faiss"
+    """FAISS scans every code."""
+    BUCKETS = "buckets"
+    """The codes of the nearest hash buckets are scored."""
+    EXACT = "exact"
+    """The original vectors, all of them."""
+
+
+class Segment:
+    """Immutable: rows ascending, the code of each, and a bitmap of those that are still live.
+
+    The position of a row is its slot. A segment without some rows shares everything but the bitmap with the old one.
+    """
+
+    def __init__(self, codec: Codec, rows: RowArray, codes: Codes) -> None:
+        self.codec = codec
+        self.rows = rows
+        self.faiss = FaissIndex(codec, codes)
+        self.live = np.packbits(np.ones(len(rows), np.bool_), bitorder="little")
+        self.live_count = len(rows)
+        self._building = Lock()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def codes(self) -> Codes:
+        """(n, code_bytes), live or not."""
+        return self.faiss.codes
+
+    @property
+    def ram_bytes(self) -> int:
+        """Codes, row ids, bitmap and whatever tables are built."""
+        tables = self.__dict__["buckets"].ram_bytes if "buckets" in self.__dict__ else 0
+        return self.faiss.ram_bytes + self.rows.nbytes + self.live.nbytes + int(tables)
+
+    @cached_property
+    def buckets(self) -> BucketIndex:
+        """Built when first asked for, then shared by the segments that come of this one."""
+        with self._building:
+            return BucketIndex(self.codec, self.codes)
+
+    def slots(self, rows: RowArray) -> NDArray[np.int64]:
+        """Where rows stand; -1 for those that are not here. Any shape."""
+        if not len(self):
+            return np.full(rows.shape, -1, np.int64)
+        slots = np.minimum(np.searchsorted(self.rows, rows), len(self) - 1)
+        return np.where(self.rows[slots] == rows, slots, -1)
+
+    def without(self, rows: RowArray) -> "Segment":
+        """The same segment with `rows` dead; itself where none of them is here and live."""
+        alive = np.unpackbits(self.live, count=len(self), bitorder="little")
+        slots = self.slots(rows)
+        slots = slots[slots >= 0]
+        slots = slots[alive[slots] == 1]
+        if not len(slots):
+            return self
+        alive[slots] = 0
+        lesser = object.__new__(Segment)
+        lesser.__dict__.update(self.__dict__)
+        lesser.live = np.packbits(alive, bitorder="little")
+        lesser.live_count = self.live_count - len(slots)
+        return lesser
+
+    def live_slots(self) -> NDArray[np.int64]:
+        """Slots of the live rows, ascending."""
+        return np.flatnonzero(np.unpackbits(self.live, count=len(self), bitorder="little"))
+
+    def search(self, queries: Vectors, k: int, kind: IndexKind, candidates: int) -> Neighbours:
+        """(q, D) queries to the best k live rows of each by latents; `candidates` bounds the buckets' work."""
+        if not self.live_count:
+            return Neighbours(np.full((len(queries), k), -1, np.int64), np.full((len(queries), k), -np.inf, np.float32))
+        if kind is IndexKind.BUCKETS:
+            found = self.buckets.search(queries, k, self.live, candidates).neighbours
+        else:
+            found = self.faiss.search(queries, k, self.live)
+        return Neighbours(np.where(found.rows >= 0, self.rows[found.rows], -1), found.scores)

@@ -1,0 +1,82 @@
+"""What one process searches of a collection: an immutable base, a small tail, and how far they follow the log.
+
+Knows no SQL, no HTTP and no log: it is handed arrays, and every change makes a new view.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from models import Codec, Codes, Neighbours, Vectors, merged
+from service.index.segment import IndexKind, RowArray, Segment
+
+SMALLEST_TAIL = 4_096
+"""Rows that the tail may hold however small the base is."""
+TAIL_SHARE = 16
+"""The tail is folded into the base when it is more than a sixteenth of it."""
+DEAD_SHARE = 4
+"""Dead rows are dropped when they are more than a quarter."""
+BUCKET_SHARE = 10
+"""A bucket search scores at most one in this many codes,"""
+FEWEST_CANDIDATES = 256
+"""but never fewer than this."""
+
+
+@dataclass(frozen=True)
+class View:
+    """Rows ascend through base and tail."""
+
+    generation_id: int | None
+    codec: Codec
+    applied_seq: int
+    base: Segment
+    tail: Segment
+
+    @classmethod
+    def of(cls, generation_id: int | None, codec: Codec, seq: int, rows: RowArray, codes: Codes) -> "View":
+        """A view with all rows in its base."""
+        tail = Segment(codec, np.empty(0, np.int64), np.empty((0, codec.code_bytes), np.uint8))
+        return cls(generation_id, codec, seq, Segment(codec, rows, codes), tail)
+
+    def __len__(self) -> int:
+        return self.base.live_count + self.tail.live_count
+
+    @property
+    def ram_bytes(self) -> int:
+        """Bytes of base and tail, without the codec."""
+        return self.base.ram_bytes + self.tail.ram_bytes
+
+    def applied(self, seq: int, added: RowArray, codes: Codes, removed: RowArray) -> "View":
+        """The view after the log up to `seq`: `added` rows, above all others and ascending, and `removed` ones."""
+        tail = self.tail
+        if len(added):
+            keep = tail.live_slots()
+            tail = Segment(
+                self.codec,
+                np.concatenate((tail.rows[keep], added)),
+                np.concatenate((tail.codes[keep], codes)),
+            )
+        base, tail = self.base.without(removed), tail.without(removed)
+        dead = len(base) - base.live_count
+        if len(tail) > max(SMALLEST_TAIL, len(base) // TAIL_SHARE) or DEAD_SHARE * dead > len(base) + SMALLEST_TAIL:
+            first, second = base.live_slots(), tail.live_slots()
+            rows = np.concatenate((base.rows[first], tail.rows[second]))
+            return View.of(
+                self.generation_id, self.codec, seq, rows, np.concatenate((base.codes[first], tail.codes[second]))
+            )
+        return View(self.generation_id, self.codec, seq, base, tail)
+
+    def search(self, queries: Vectors, k: int, kind: IndexKind) -> Neighbours:
+        """(q, D) queries to a shortlist: the best k live rows of each, best first, -1 where there are no more."""
+        k = max(1, min(k, len(self)))
+        budget = max(k, FEWEST_CANDIDATES, len(self) // BUCKET_SHARE)
+        return merged((segment.search(queries, k, kind, budget) for segment in (self.base, self.tail)), k)
+
+    def codes_of(self, rows: RowArray) -> Codes:
+        """Codes of rows that a search of this view returned, zeros for -1. Any shape to (..., code_bytes)."""
+        codes = np.zeros((*rows.shape, self.codec.code_bytes), np.uint8)
+        for segment in (self.base, self.tail):
+            slots = segment.slots(rows)
+            here = slots >= 0
+            codes[here] = segment.codes[slots[here]]
+        return codes

@@ -1,0 +1,205 @@
+"""Jobs as rows: asked for, listed, cancelled, reported on. Knows no process and no training."""
+
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import exists, select, update
+from sqlalchemy.orm import Session
+
+from service.errors import CollectionNotFound, Conflict, JobNotFound
+from service.store import store
+from service.store.database import Database
+from service.store.tables import CollectionRow, JobRow
+
+
+class JobState(StrEnum):
+    """The life of a job."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+ACTIVE = (JobState.QUEUED, JobState.RUNNING)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job as a user sees it."""
+
+    id: str
+    collection: str
+    kind: str
+    state: JobState
+    progress: float
+    """0..1"""
+    message: str
+    parameters: Mapping[str, Any]
+    result: Mapping[str, Any] | None
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+
+
+class Jobs:
+    """The queue in the database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def submit(self, collection: str, kind: str, parameters: Mapping[str, Any]) -> Job:
+        """Queues a job.
+
+        Raises:
+            CollectionNotFound; Conflict: one of the kind is queued or running for the collection.
+        """
+        with self._database.writing() as session:
+            row = store.find_collection(session, collection, lock=True)
+            if row is None:
+                raise CollectionNotFound(collection, field="collection")
+            active = select(JobRow.id).where(
+                JobRow.collection_id == row.id, JobRow.kind == kind, JobRow.state.in_(ACTIVE)
+            )
+            if (running := session.scalar(active)) is not None:
+                raise Conflict(f"job {running} does this already; wait for it, or cancel it by DELETE /jobs/{running}")
+            return _job(_queued(session, row, kind, parameters), row.name)
+
+    def submit_due_trainings(self, train_at: int) -> None:
+        """Queues the first training of every collection that has grown to `train_at` items and never had one."""
+        untrained = select(CollectionRow).where(
+            CollectionRow.generation_id.is_(None),
+            CollectionRow.item_count >= train_at,
+            ~exists().where(JobRow.collection_id == CollectionRow.id),
+        )
+        with self._database.reading() as session:
+            due = [row.id for row in session.scalars(untrained)]
+        for collection_id in due:
+            with self._database.writing() as session:
+                row = store.lock_collection(session, collection_id)
+                if row is not None and not session.scalar(select(exists().where(JobRow.collection_id == row.id))):
+                    _queued(session, row, "train", {})
+
+    def get(self, job_id: str) -> Job:
+        """One job.
+
+        Raises:
+            JobNotFound
+        """
+        with self._database.reading() as session:
+            return _job(*_found(session, job_id))
+
+    def list(self, collection: str | None = None, limit: int = 100) -> list[Job]:
+        """The newest jobs first, of one collection or of all."""
+        statement = select(JobRow, CollectionRow.name).join(CollectionRow, CollectionRow.id == JobRow.collection_id)
+        with self._database.reading() as session:
+            if collection is not None:
+                row = store.find_collection(session, collection)
+                if row is None:
+                    raise CollectionNotFound(collection, field="collection")
+                statement = statement.where(JobRow.collection_id == row.id)
+            rows = session.execute(statement.order_by(JobRow.created_at.desc(), JobRow.id).limit(limit))
+            return [_job(row, name) for row, name in rows]
+
+    def cancel(self, job_id: str) -> Job:
+        """Asks a job to stop: a queued one at once, a running one at its next step; an ended one stays as it is.
+
+        Raises:
+            JobNotFound
+        """
+        with self._database.writing() as session:
+            job, name = _found(session, job_id)
+            if job.state == JobState.QUEUED:
+                job.state, job.finished_at = JobState.CANCELLED, time.time()
+            elif job.state == JobState.RUNNING:
+                job.cancel_requested = True
+            return _job(job, name)
+
+    # what the runner and the job's own process say
+
+    def claim(self) -> str | None:
+        """Takes the oldest queued job and marks it running; none where there is none."""
+        with self._database.writing() as session:
+            oldest = select(JobRow).where(JobRow.state == JobState.QUEUED).order_by(JobRow.created_at).limit(1)
+            job = session.scalars(oldest.with_for_update(skip_locked=True)).first()
+            if job is None:
+                return None
+            job.state, job.started_at = JobState.RUNNING, time.time()
+            return job.id
+
+    def is_active(self, job_id: str) -> bool:
+        """Whether a job is queued or running."""
+        with self._database.reading() as session:
+            return bool(session.scalar(select(exists().where(JobRow.id == job_id, JobRow.state.in_(ACTIVE)))))
+
+    def requeue_running(self) -> None:
+        """Puts jobs back whose server is gone; a training goes on from its checkpoint."""
+        running = update(JobRow).where(JobRow.state == JobState.RUNNING)
+        unwanted = running.where(JobRow.cancel_requested)
+        with self._database.writing() as session:
+            session.execute(unwanted.values(state=JobState.CANCELLED, finished_at=time.time()))
+            session.execute(running.values(state=JobState.QUEUED, message="taken up again after a restart"))
+
+    def report(self, job_id: str, progress: float, message: str) -> bool:
+        """Stores how far a job is; false when it is to stop, because that was asked or its collection is gone."""
+        with self._database.writing() as session:
+            job = session.get(JobRow, job_id)
+            if job is None or job.cancel_requested or job.state != JobState.RUNNING:
+                return False
+            job.progress, job.message = progress, message
+            return True
+
+    def finish(self, job_id: str, state: JobState, message: str, result: Mapping[str, Any] | None = None) -> None:
+        """Ends a running job; one that has ended already stays as it is."""
+        with self._database.writing() as session:
+            job = session.get(JobRow, job_id)
+            if job is None or job.state not in ACTIVE:
+                return
+            job.state, job.message, job.finished_at = state, message, time.time()
+            job.result = dict(result) if result is not None else None
+            if state is JobState.SUCCEEDED:
+                job.progress = 1.0
+
+
+def _queued(session: Session, row: CollectionRow, kind: str, parameters: Mapping[str, Any]) -> JobRow:
+    job = JobRow(
+        id=uuid.uuid4().hex,
+        collection_id=row.id,
+        kind=kind,
+        parameters=dict(parameters),
+        state=JobState.QUEUED,
+        cancel_requested=False,
+        progress=0.0,
+        message="",
+        created_at=time.time(),
+    )
+    session.add(job)
+    return job
+
+
+def _found(session: Session, job_id: str) -> tuple[JobRow, str]:
+    job = session.get(JobRow, job_id)
+    if job is None:
+        raise JobNotFound(f"there is no job {job_id!r}; GET /jobs lists them", field="id")
+    return job, session.get_one(CollectionRow, job.collection_id).name
+
+
+def _job(row: JobRow, collection: str) -> Job:
+    return Job(
+        id=row.id,
+        collection=collection,
+        kind=row.kind,
+        state=JobState(row.state),
+        progress=row.progress,
+        message=row.message,
+        parameters=row.parameters,
+        result=row.result,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+    )

@@ -1,0 +1,73 @@
+"""The three stages of a search over one view: shortlist, refine, rescore. Knows no SQL, no HTTP and no text."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from models import FlatCodec, Neighbours, Vectors, paired_scores, top
+from service.index.segment import IndexKind, RowArray
+from service.index.view import View
+
+QUERY_BLOCK = 64
+"""Queries refined and rescored together: 64 times 100 originals of 384 floats are 10 MB."""
+
+Originals = Callable[[RowArray], Mapping[int, bytes]]
+"""Reads the float32 bytes of rows, leaving out those that are gone."""
+
+
+class Stage(StrEnum):
+    """Where a search stops."""
+
+    SHORTLIST = "shortlist"
+    """The index's own order of the codes."""
+    REFINE = "refine"
+    """The codec's score of the shortlist's codes."""
+    RESCORE = "rescore"
+    """Exact scores of the shortlist's original vectors."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a search is done; queries with equal plans are searched together."""
+
+    k: int
+    oversample: int
+    """The shortlist has k * oversample rows: that many originals are read."""
+    kind: IndexKind
+    stage: Stage
+
+
+def search(view: View, queries: Vectors, plan: Plan, originals: Originals) -> Neighbours:
+    """(q, D) queries to the k best rows of each, best first, ties by older row; -1 where there are no more."""
+    # Uncompressed codes are the originals: a second look at a few more than k replaces reading them.
+    flat = isinstance(view.codec, FlatCodec)
+    shortlist = view.search(queries, plan.k * (2 if flat else plan.oversample), plan.kind)
+    if plan.stage is Stage.SHORTLIST:
+        return top(shortlist.scores, shortlist.rows, plan.k)
+    parts = []
+    for start in range(0, len(queries), QUERY_BLOCK):
+        block, rows = queries[start : start + QUERY_BLOCK], shortlist.rows[start : start + QUERY_BLOCK]
+        if flat or plan.stage is Stage.REFINE:
+            scores = view.codec.scores(block, view.codes_of(rows))
+            scores = np.where(rows >= 0, scores, -np.inf).astype(np.float32)
+        else:
+            scores = _rescored(view, block, rows, originals)
+        best = top(scores, rows, plan.k)
+        parts.append(Neighbours(np.where(np.isneginf(best.scores), -1, best.rows), best.scores))
+    return Neighbours(np.concatenate([part.rows for part in parts]), np.concatenate([part.scores for part in parts]))
+
+
+def _rescored(view: View, queries: Vectors, rows: RowArray, originals: Originals) -> Vectors:
+    wanted, where = np.unique(rows, return_inverse=True)
+    stored = originals(wanted[wanted >= 0])
+    vectors = np.zeros((len(wanted), view.codec.dim), np.float32)
+    found = np.zeros(len(wanted), np.bool_)
+    for position, row in enumerate(wanted.tolist()):
+        if (original := stored.get(row)) is not None:
+            vectors[position] = np.frombuffer(original, "<f4")
+            found[position] = True
+    where = where.reshape(rows.shape)
+    scores = paired_scores(queries, vectors[where], view.codec.metric)
+    return np.where(found[where], scores, -np.inf).astype(np.float32)

@@ -1,0 +1,79 @@
+"""Every setting, read from the environment here and nowhere else."""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """`CODEWELL_<NAME>` in the environment sets a field; the README's table is tested against this class."""
+
+    model_config = SettingsConfigDict(env_prefix="CODEWELL_", extra="forbid", frozen=True)
+
+    data_dir: Path = Field(
+        Path("codewell-data"), description="Folder of the SQLite file and of running jobs' scratch files"
+    )
+    database_url: str | None = Field(
+        None, description="SQLAlchemy URL of the database; without one, `codewell.db` in the data folder"
+    )
+    host: str = Field("127.0.0.1", description="Address the server listens on")
+    port: int = Field(8000, ge=0, le=65535, description="Port the server listens on; 0 takes a free one")
+    log_level: str = Field(
+        "info", pattern="^(critical|error|warning|info|debug)$", description="Least severe log line that is written"
+    )
+    threads: int = Field(0, ge=0, description="Threads for training and text encoding; 0 means one a core")
+    concurrent_searches: int = Field(0, ge=0, description="Searches computed at the same time; 0 means one a core")
+    poll_ms: int = Field(
+        20, ge=1, description="Milliseconds between looks at the database for changes by other processes"
+    )
+
+    train_at: int = Field(
+        10_000,
+        ge=0,
+        description="Items at which a collection trains its first codec by itself; 0 means only on request",
+    )
+    train_sample: int = Field(1_000_000, ge=1_000, description="Vectors a training reads at most")
+    max_jobs: int = Field(1, ge=1, description="Jobs that run at the same time")
+
+    max_body_bytes: int = Field(
+        64 * 1024 * 1024, ge=1024, description="Largest request body; a line of a streamed ingest may be as long"
+    )
+    max_items: int = Field(
+        10_000, ge=1, description="Items, ids or queries in one request; a streamed ingest has no limit"
+    )
+    max_text_chars: int = Field(1_000_000, ge=1, description="Longest text of an item or query")
+    max_metadata_bytes: int = Field(65_536, ge=2, description="Longest metadata of an item, as JSON")
+    max_dimension: int = Field(16_384, ge=1, description="Longest vector")
+    max_k: int = Field(1_000, ge=1, description="Most hits a query may ask for")
+    max_oversample: int = Field(100, ge=1, description="Highest oversampling a query may ask for")
+    stream_batch: int = Field(1_000, ge=1, description="Items committed together in a streamed ingest")
+
+    encoder: str = Field(
+        "sentence-transformers",
+        pattern="^(sentence-transformers|openai|tfidf|none)$",
+        description="Text encoder of collections that do not name one: sentence-transformers, openai, tfidf or none",
+    )
+    sentence_model: str | None = Field(
+        None,
+        description="Path or hub name of a sentence-transformers model; without one, all-MiniLM-L6-v2",
+    )
+    tfidf_dimension: int = Field(2048, ge=16, le=2048, description="Length of hashed TF-IDF vectors")
+    openai_url: str | None = Field(
+        None, description="Base URL of an OpenAI-compatible API, such as http://127.0.0.1:11434/v1"
+    )
+    openai_model: str | None = Field(None, description="Model that the embeddings endpoint is asked for")
+    openai_api_key: SecretStr | None = Field(None, description="Key sent to the embeddings endpoint")
+
+    @property
+    def database(self) -> str:
+        """The URL in use."""
+        return self.database_url or f"sqlite:///{(self.data_dir / 'codewell.db').resolve()}"
+
+
+class ClientSettings(BaseSettings):
+    """What the commands that talk to a server read from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="CODEWELL_", extra="forbid", frozen=True)
+
+    url: str = Field("http://127.0.0.1:8000", description="Server that `codewell ingest`, `search` and so on talk to")

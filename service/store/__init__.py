@@ -1,0 +1,1 @@
+"""SQL and nothing else: tables and the statements over them."""

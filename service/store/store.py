@@ -1,0 +1,275 @@
+"""The statements over items, rows, codes and the log. Knows no vectors' meaning, no transaction's end and no HTTP."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+from sqlalchemy import delete, exists, func, insert, select
+from sqlalchemy.orm import Session
+
+from service.store.tables import (
+    AliasRow,
+    ChangeRow,
+    CodeRow,
+    CollectionRow,
+    GenerationRow,
+    ItemRow,
+    VectorRow,
+)
+
+T = TypeVar("T")
+
+MANY = 500
+"""Values in one IN (...) list."""
+
+
+class Item(NamedTuple):
+    """An item as it is stored."""
+
+    item_id: str
+    row_id: int
+    digest: bytes
+    text: str | None
+    metadata: str
+    created_at: float
+    updated_at: float
+
+
+class Change(NamedTuple):
+    """One entry of the log, with the code (or, where no generation is published, the vector) of its row."""
+
+    seq: int
+    row_id: int | None
+    old_row_id: int | None
+    payload: bytes | None
+    """None where the row is already gone again: a later entry removes it."""
+
+
+@dataclass(frozen=True)
+class Write:
+    """One item's change, ready to be stored."""
+
+    item_id: str
+    digest: bytes
+    text: str | None
+    metadata: str
+    vector: bytes | None
+    """None where only metadata changed: the item keeps its row."""
+    code: bytes | None
+    """Under the published generation; none where there is none."""
+
+
+def find_collection(session: Session, name: str, *, lock: bool = False) -> CollectionRow | None:
+    """The collection of that name or alias; with `lock`, no other writer touches it until the transaction ends."""
+    aliased = select(AliasRow.collection_id).where(AliasRow.name == name).scalar_subquery()
+    statement = select(CollectionRow).where((CollectionRow.name == name) | (CollectionRow.id == aliased))
+    return session.scalars(statement.with_for_update() if lock else statement).first()
+
+
+def lock_collection(session: Session, collection_id: int) -> CollectionRow | None:
+    """The collection's row under its lock; none where it was deleted."""
+    statement = select(CollectionRow).where(CollectionRow.id == collection_id).with_for_update()
+    return session.scalars(statement.execution_options(populate_existing=True)).first()
+
+
+def items_by_id(session: Session, collection_id: int, ids: Sequence[str]) -> dict[str, Item]:
+    """The items that exist among `ids`."""
+    found: dict[str, Item] = {}
+    for chunk in _chunks(ids):
+        statement = _items(collection_id).where(ItemRow.item_id.in_(chunk))
+        found |= {row.item_id: Item(*row) for row in session.execute(statement)}
+    return found
+
+
+def items_by_row(session: Session, collection_id: int, row_ids: Sequence[int]) -> dict[int, Item]:
+    """The items whose current row is among `row_ids`."""
+    found: dict[int, Item] = {}
+    for chunk in _chunks(row_ids):
+        statement = _items(collection_id).where(ItemRow.row_id.in_(chunk))
+        found |= {row.row_id: Item(*row) for row in session.execute(statement)}
+    return found
+
+
+def vectors_by_row(session: Session, collection_id: int, row_ids: Sequence[int]) -> dict[int, bytes]:
+    """The stored vectors of `row_ids`, without those that are gone."""
+    found: dict[int, bytes] = {}
+    for chunk in _chunks(row_ids):
+        statement = select(VectorRow.row_id, VectorRow.vector).where(
+            VectorRow.collection_id == collection_id, VectorRow.row_id.in_(chunk)
+        )
+        found |= dict(session.execute(statement).all())
+    return found
+
+
+def write_items(session: Session, collection: CollectionRow, writes: Sequence[Write], now: float) -> None:
+    """Upserts under the collection's lock: items, rows, codes and one log entry each; counts seq on.
+
+    Ids must differ from each other; what has not changed must not be among them.
+    """
+    existing = items_by_id(session, collection.id, [write.item_id for write in writes])
+    items, rows, codes, changes, stale = [], [], [], [], []
+    for write in writes:
+        old = existing.get(write.item_id)
+        if old is None and write.vector is None:
+            raise ValueError(f"item {write.item_id!r} is new and has no vector")
+        collection.seq += 1
+        row_id = collection.seq if write.vector is not None or old is None else old.row_id
+        if write.vector is not None:
+            rows.append({"collection_id": collection.id, "row_id": row_id, "vector": write.vector})
+            if write.code is not None:
+                codes.append({"generation_id": collection.generation_id, "row_id": row_id, "code": write.code})
+        moved = old is not None and old.row_id != row_id
+        if old is not None and moved:
+            stale.append(old.row_id)
+        changes.append(
+            {
+                "collection_id": collection.id,
+                "seq": collection.seq,
+                "kind": "insert" if old is None else "update",
+                "row_id": row_id,
+                "old_row_id": old.row_id if old is not None and moved else None,
+            }
+        )
+        items.append(
+            {
+                "collection_id": collection.id,
+                "item_id": write.item_id,
+                "row_id": row_id,
+                "digest": write.digest,
+                "text": write.text,
+                "item_metadata": write.metadata,
+                "created_at": now if old is None else old.created_at,
+                "updated_at": now,
+            }
+        )
+    _remove_items(session, collection.id, [write.item_id for write in writes if write.item_id in existing])
+    _remove_rows(session, collection.id, stale)
+    for table, values in ((ItemRow, items), (VectorRow, rows), (CodeRow, codes), (ChangeRow, changes)):
+        if values:
+            session.execute(insert(table), values)
+    collection.item_count += len(writes) - len(existing)
+
+
+def delete_items(session: Session, collection: CollectionRow, ids: Sequence[str]) -> set[str]:
+    """Removes those of `ids` that exist, under the collection's lock, and returns them."""
+    existing = items_by_id(session, collection.id, ids)
+    changes = []
+    for item in existing.values():
+        collection.seq += 1
+        changes.append(
+            {
+                "collection_id": collection.id,
+                "seq": collection.seq,
+                "kind": "delete",
+                "row_id": None,
+                "old_row_id": item.row_id,
+            }
+        )
+    if changes:
+        session.execute(insert(ChangeRow), changes)
+    _remove_items(session, collection.id, list(existing))
+    _remove_rows(session, collection.id, [item.row_id for item in existing.values()])
+    collection.item_count -= len(existing)
+    return set(existing)
+
+
+def changes_after(
+    session: Session, collection_id: int, generation_id: int | None, seq: int, limit: int
+) -> list[Change]:
+    """The log from `seq` on, in order, with each row's code in that generation."""
+    if generation_id is None:
+        payload = (VectorRow.collection_id == collection_id) & (VectorRow.row_id == ChangeRow.row_id)
+        statement = select(ChangeRow.seq, ChangeRow.row_id, ChangeRow.old_row_id, VectorRow.vector)
+        statement = statement.outerjoin(VectorRow, payload)
+    else:
+        payload = (CodeRow.generation_id == generation_id) & (CodeRow.row_id == ChangeRow.row_id)
+        statement = select(ChangeRow.seq, ChangeRow.row_id, ChangeRow.old_row_id, CodeRow.code)
+        statement = statement.outerjoin(CodeRow, payload)
+    statement = statement.where(ChangeRow.collection_id == collection_id, ChangeRow.seq > seq)
+    return [Change(*row) for row in session.execute(statement.order_by(ChangeRow.seq).limit(limit))]
+
+
+def codes_after(session: Session, generation_id: int, row_id: int, limit: int) -> list[tuple[int, bytes]]:
+    """The next codes of a generation in the order of rows."""
+    statement = select(CodeRow.row_id, CodeRow.code).where(
+        CodeRow.generation_id == generation_id, CodeRow.row_id > row_id
+    )
+    return [(row, code) for row, code in session.execute(statement.order_by(CodeRow.row_id).limit(limit))]
+
+
+def vectors_after(session: Session, collection_id: int, row_id: int, limit: int) -> list[tuple[int, bytes]]:
+    """The next vectors of a collection in the order of rows."""
+    statement = select(VectorRow.row_id, VectorRow.vector).where(
+        VectorRow.collection_id == collection_id, VectorRow.row_id > row_id
+    )
+    return [(row, vector) for row, vector in session.execute(statement.order_by(VectorRow.row_id).limit(limit))]
+
+
+def vectors_without_code(
+    session: Session, collection_id: int, generation_id: int, row_id: int, limit: int
+) -> list[tuple[int, bytes]]:
+    """The next vectors after `row_id` that the generation has no code of."""
+    coded = exists().where(CodeRow.generation_id == generation_id, CodeRow.row_id == VectorRow.row_id)
+    statement = select(VectorRow.row_id, VectorRow.vector).where(
+        VectorRow.collection_id == collection_id, VectorRow.row_id > row_id, ~coded
+    )
+    return [(row, vector) for row, vector in session.execute(statement.order_by(VectorRow.row_id).limit(limit))]
+
+
+def add_codes(session: Session, generation_id: int, codes: Iterable[tuple[int, bytes]]) -> None:
+    """Stores codes of rows that have none in the generation yet."""
+    values = [{"generation_id": generation_id, "row_id": row_id, "code": code} for row_id, code in codes]
+    if values:
+        session.execute(insert(CodeRow), values)
+
+
+def rows_alive(session: Session, collection_id: int, first: int, last: int) -> set[int]:
+    """Row ids from `first` to `last` that exist."""
+    statement = select(VectorRow.row_id).where(
+        VectorRow.collection_id == collection_id, VectorRow.row_id.between(first, last)
+    )
+    return set(session.scalars(statement))
+
+
+def retire_codes(session: Session, generation_id: int, limit: int) -> bool:
+    """Frees up to `limit` codes of a generation that is no longer published; whether there were any."""
+    some = select(CodeRow.row_id).where(CodeRow.generation_id == generation_id).order_by(CodeRow.row_id).limit(limit)
+    rows = list(session.scalars(some))
+    if rows:
+        session.execute(delete(CodeRow).where(CodeRow.generation_id == generation_id, CodeRow.row_id <= rows[-1]))
+    return bool(rows)
+
+
+def count_rows(session: Session, collection_id: int) -> int:
+    """How many vectors the collection has."""
+    statement = select(func.count()).select_from(VectorRow).where(VectorRow.collection_id == collection_id)
+    return session.scalar(statement) or 0
+
+
+def _items(collection_id: int):  # type: ignore[no-untyped-def]
+    return select(
+        ItemRow.item_id,
+        ItemRow.row_id,
+        ItemRow.digest,
+        ItemRow.text,
+        ItemRow.item_metadata,
+        ItemRow.created_at,
+        ItemRow.updated_at,
+    ).where(ItemRow.collection_id == collection_id)
+
+
+def _remove_items(session: Session, collection_id: int, ids: Sequence[str]) -> None:
+    for chunk in _chunks(ids):
+        session.execute(delete(ItemRow).where(ItemRow.collection_id == collection_id, ItemRow.item_id.in_(chunk)))
+
+
+def _remove_rows(session: Session, collection_id: int, row_ids: Sequence[int]) -> None:
+    generations = select(GenerationRow.id).where(GenerationRow.collection_id == collection_id)
+    for chunk in _chunks(row_ids):
+        session.execute(delete(VectorRow).where(VectorRow.collection_id == collection_id, VectorRow.row_id.in_(chunk)))
+        session.execute(delete(CodeRow).where(CodeRow.generation_id.in_(generations), CodeRow.row_id.in_(chunk)))
+
+
+def _chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    for start in range(0, len(values), MANY):
+        yield values[start : start + MANY]

@@ -1,0 +1,135 @@
+"""The tables. Knows no statements: what is asked of them is in store.py.
+
+`seq` counts a collection's changes. A `row_id` is the seq of the change that brought the vector: never reused, and
+ascending, so that the order of rows is the order of the log.
+"""
+
+from typing import Any
+
+from sqlalchemy import JSON, ForeignKey, Index, LargeBinary, String, Text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class Base(DeclarativeBase):
+    """Where the tables register."""
+
+
+class CollectionRow(Base):
+    """A named set of items with one dimension and one metric."""
+
+    __tablename__ = "collections"
+    __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012 - SQLAlchemy's own form
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(255), unique=True)
+    dimension: Mapped[int]
+    metric: Mapped[str] = mapped_column(String(16))
+    encoder: Mapped[str | None] = mapped_column(String(64))
+    codec: Mapped[dict[str, Any]] = mapped_column(JSON)
+    """What to train: kind and configuration."""
+    seq: Mapped[int] = mapped_column(default=0)
+    """The last change; the next one takes seq + 1, under this row's lock."""
+    item_count: Mapped[int] = mapped_column(default=0)
+    generation_id: Mapped[int | None]
+    """The published generation; none until the first training."""
+    created_at: Mapped[float]
+
+
+class AliasRow(Base):
+    """Another name for a collection."""
+
+    __tablename__ = "aliases"
+
+    name: Mapped[str] = mapped_column(String(255), primary_key=True)
+    collection_id: Mapped[int] = mapped_column(ForeignKey("collections.id", ondelete="CASCADE"), index=True)
+
+
+class ItemRow(Base):
+    """The current content of one item."""
+
+    __tablename__ = "items"
+    __table_args__ = (Index("items_by_row", "collection_id", "row_id", unique=True),)
+
+    collection_id: Mapped[int] = mapped_column(ForeignKey("collections.id", ondelete="CASCADE"), primary_key=True)
+    item_id: Mapped[str] = mapped_column(String(512), primary_key=True)
+    row_id: Mapped[int]
+    digest: Mapped[bytes] = mapped_column(LargeBinary(16))
+    """Of text and given vector: an ingest that repeats it changes nothing."""
+    text: Mapped[str | None] = mapped_column(Text)
+    item_metadata: Mapped[str] = mapped_column("metadata", Text)
+    """JSON with sorted keys."""
+    created_at: Mapped[float]
+    updated_at: Mapped[float]
+
+
+class VectorRow(Base):
+    """One version of an item's vector, as it was given: float32, little-endian."""
+
+    __tablename__ = "rows"
+
+    collection_id: Mapped[int] = mapped_column(ForeignKey("collections.id", ondelete="CASCADE"), primary_key=True)
+    row_id: Mapped[int] = mapped_column(primary_key=True)
+    vector: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class ChangeRow(Base):
+    """The log: what each seq did."""
+
+    __tablename__ = "changes"
+    __table_args__ = {"sqlite_with_rowid": False}  # noqa: RUF012 - SQLAlchemy's own form
+
+    collection_id: Mapped[int] = mapped_column(ForeignKey("collections.id", ondelete="CASCADE"), primary_key=True)
+    seq: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(String(8))
+    """insert, update or delete"""
+    row_id: Mapped[int | None]
+    """The row that is now the item's; none for a delete."""
+    old_row_id: Mapped[int | None]
+    """The row that is no more; none for an insert and where only metadata changed."""
+
+
+class GenerationRow(Base):
+    """One immutable codec of a collection and what was measured of it."""
+
+    __tablename__ = "generations"
+    __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012 - SQLAlchemy's own form
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    collection_id: Mapped[int] = mapped_column(ForeignKey("collections.id", ondelete="CASCADE"), index=True)
+    state: Mapped[str] = mapped_column(String(16))
+    """building, published or retired"""
+    codec: Mapped[bytes] = mapped_column(LargeBinary)
+    fingerprint: Mapped[str] = mapped_column(String(16))
+    certificate: Mapped[dict[str, Any]] = mapped_column(JSON)
+    created_at: Mapped[float]
+
+
+class CodeRow(Base):
+    """A row's code in one generation."""
+
+    __tablename__ = "codes"
+    __table_args__ = {"sqlite_with_rowid": False}  # noqa: RUF012 - SQLAlchemy's own form
+
+    generation_id: Mapped[int] = mapped_column(ForeignKey("generations.id", ondelete="CASCADE"), primary_key=True)
+    row_id: Mapped[int] = mapped_column(primary_key=True)
+    code: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class JobRow(Base):
+    """Work outside the request: who asked for what, how far it is, how it ended."""
+
+    __tablename__ = "jobs"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    collection_id: Mapped[int] = mapped_column(ForeignKey("collections.id", ondelete="CASCADE"), index=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    parameters: Mapped[dict[str, Any]] = mapped_column(JSON)
+    state: Mapped[str] = mapped_column(String(16), index=True)
+    """queued, running, succeeded, failed or cancelled"""
+    cancel_requested: Mapped[bool] = mapped_column(default=False)
+    progress: Mapped[float] = mapped_column(default=0.0)
+    message: Mapped[str] = mapped_column(Text, default="")
+    result: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    created_at: Mapped[float]
+    started_at: Mapped[float | None]
+    finished_at: Mapped[float | None]

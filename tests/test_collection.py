@@ -1,0 +1,231 @@
+"""A collection over a real SQLite file equals a dict searched exactly, in this process and in one that only follows."""
+
+import json
+import shutil
+import tempfile
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from models import Metric, Vectors, exact_neighbours
+
+from service.catalog import Catalog
+from service.collection import Collection, Query
+from service.errors import BatchRejected, InvalidInput, ItemNotFound, NoEncoder
+from service.generation import Build
+from service.index.segment import IndexKind
+from service.item import Malformed, NewItem
+from service.receipt import ItemStatus
+from service.search import Plan, Stage
+from service.store.database import Database
+from tests.conftest import clustered
+
+DIM = 8
+VECTORS = clustered(400, DIM)
+IDS = st.sampled_from([f"item-{number}" for number in range(30)])
+BATCHES = st.dictionaries(IDS, st.tuples(st.integers(0, 399), st.integers(0, 2)), min_size=1, max_size=12)
+
+
+def catalog_of(folder: Path) -> tuple[Database, Catalog]:
+    database = Database(f"sqlite:///{folder / 'codewell.db'}")
+    database.create_tables()
+    return database, Catalog(database, {}, nullcontext(), 1024, None)
+
+
+def item(item_id: str, vector: Vectors, **metadata: Any) -> NewItem:
+    return NewItem(item_id, None, vector, metadata)
+
+
+def nearest(collection: Collection, vector: Vectors, k: int, kind: IndexKind = IndexKind.FAISS) -> list[str]:
+    query = Query(None, vector, None, Plan(k, 10, kind, Stage.RESCORE), "")
+    return [hit.item.item_id for hit in collection.search([query])[0].hits]
+
+
+class CollectionMachine(RuleBasedStateMachine):
+    """Any sequence of ingest, update, delete, patch, restart and publish, against a plain dict."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp())
+        self.expected: dict[str, tuple[int, dict[str, Any]]] = {}
+        self.changes = 0
+
+    @initialize()
+    def begin(self) -> None:
+        self.database, catalog = catalog_of(self.folder)
+        self.writer = catalog.create("c", dimension=DIM, metric=Metric.L2)
+        self.other_database, other = catalog_of(self.folder)
+        self.reader = other.open("c")
+
+    @rule(batch=BATCHES)
+    def ingest(self, batch: dict[str, tuple[int, int]]) -> None:
+        receipt = self.writer.ingest([item(name, VECTORS[v], tag=tag) for name, (v, tag) in batch.items()])
+        for result, (name, (v, tag)) in zip(receipt.results, batch.items(), strict=True):
+            before, after = self.expected.get(name), (v, {"tag": tag})
+            known = ItemStatus.UPDATED if before != after else ItemStatus.UNCHANGED
+            assert result.status is (ItemStatus.INSERTED if before is None else known)
+            self.expected[name] = after
+            self.changes += before != after
+        assert receipt.seq == self.changes
+
+    @rule(ids=st.lists(IDS, max_size=5, unique=True))
+    def delete(self, ids: list[str]) -> None:
+        seq, deleted = self.writer.delete(ids)
+        assert deleted == {name for name in ids if self.expected.pop(name, None)}
+        self.changes += len(deleted)
+        assert seq == self.changes
+
+    @rule(name=IDS, value=st.integers(5, 6))
+    def patch(self, name: str, value: int) -> None:
+        if name not in self.expected:
+            with pytest.raises(ItemNotFound):
+                self.writer.patch(name, {"more": value}, 1000)
+            return
+        v, metadata = self.expected[name]
+        self.changes += metadata.get("more") != value
+        self.expected[name] = v, metadata | {"more": value}
+        assert self.writer.patch(name, {"more": value}, 1000).item.item_id == name
+
+    @rule()
+    def restart(self) -> None:
+        self.database.close()
+        self.database, catalog = catalog_of(self.folder)
+        self.writer = catalog.open("c")
+
+    @rule(v=st.integers(0, 399), k=st.integers(1, 6))
+    def search(self, v: int, k: int) -> None:
+        self.reader.follower.catch_up()
+        names = sorted(self.expected)
+        if not names:
+            assert nearest(self.writer, VECTORS[v], k) == []
+            return
+        base = VECTORS[[self.expected[name][0] for name in names]]
+        scores = exact_neighbours(base, VECTORS[v : v + 1], min(k, len(names)), Metric.L2).scores[0]
+        for collection in (self.writer, self.reader):
+            found = nearest(collection, VECTORS[v], k)
+            own = [-float(((VECTORS[self.expected[name][0]] - VECTORS[v]) ** 2).sum()) for name in found]
+            np.testing.assert_allclose(own, scores, rtol=1e-3, atol=1e-2)
+
+    @invariant()
+    def every_item_is_there(self) -> None:
+        if not hasattr(self, "writer"):
+            return
+        names = [f"item-{number}" for number in range(30)]
+        for name, hit in zip(names, self.writer.get(names, vectors=True), strict=True):
+            if name in self.expected:
+                v, metadata = self.expected[name]
+                assert hit is not None
+                assert hit.vector is not None
+                assert np.array_equal(hit.vector, VECTORS[v])
+                assert json.loads(hit.item.metadata) == metadata
+            else:
+                assert hit is None
+
+    def teardown(self) -> None:
+        self.database.close()
+        self.other_database.close()
+        shutil.rmtree(self.folder)
+
+
+TestCollectionMachine = CollectionMachine.TestCase
+TestCollectionMachine.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)
+
+
+@pytest.fixture
+def collection(tmp_path: Path) -> Any:
+    database, catalog = catalog_of(tmp_path)
+    yield catalog.create("c", dimension=DIM)
+    database.close()
+
+
+def test_a_bad_item_is_rejected_alone_and_named(collection: Collection) -> None:
+    receipt = collection.ingest(
+        [
+            item("good", VECTORS[0]),
+            item("short", VECTORS[0][:3]),
+            item("nan", np.array([np.nan] * DIM, np.float32)),
+            item("zero", np.zeros(DIM, np.float32)),
+            item("good", VECTORS[1]),
+            NewItem("words", "some text", None, {}),
+            Malformed(None, InvalidInput("unreadable", field="items[6]")),
+        ]
+    )
+    assert [result.status.value for result in receipt.results] == ["inserted", *["rejected"] * 6]
+    fields = [result.error.field for result in receipt.results if result.error is not None]
+    assert fields == [*(f"items[{n}].vector" for n in (1, 2, 3)), "items[4].id", "items[5].text", "items[6]"]
+    assert nearest(collection, VECTORS[0], 5) == ["good"]
+
+
+def test_an_atomic_batch_with_a_bad_item_writes_nothing(collection: Collection) -> None:
+    with pytest.raises(BatchRejected, match="atomic") as refused:
+        collection.ingest([item("a", VECTORS[0]), item("b", VECTORS[0][:2])], atomic=True)
+    assert refused.value.members["errors"] == [
+        {
+            "position": 1,
+            "id": "b",
+            "field": "items[1].vector",
+            "detail": "the collection takes vectors of 8 numbers, this one has 2",
+        }
+    ]
+    assert collection.get(["a"]) == [None]
+
+
+def test_a_query_by_id_finds_the_others(collection: Collection) -> None:
+    collection.ingest([item(str(v), VECTORS[v]) for v in range(50)])
+    query = Query(None, None, "7", Plan(5, 10, IndexKind.FAISS, Stage.RESCORE), "")
+    (answer,) = collection.search([query])
+    truth = exact_neighbours(VECTORS[:50], VECTORS[7:8], 6, Metric.COSINE).rows[0]
+    assert [hit.item.item_id for hit in answer.hits] == [str(v) for v in truth if v != 7][:5]
+    assert answer.partial_reason is None
+    with pytest.raises(ItemNotFound):
+        collection.search([Query(None, None, "none", query.plan, "")])
+
+
+def test_text_needs_an_encoder(collection: Collection) -> None:
+    with pytest.raises(NoEncoder) as refused:
+        collection.search([Query("words", None, None, Plan(1, 1, IndexKind.FAISS, Stage.RESCORE), "queries[0].")])
+    assert refused.value.field == "queries[0].text"
+
+
+def test_equal_scores_come_in_the_order_of_ingest(collection: Collection) -> None:
+    collection.ingest([item(name, VECTORS[0]) for name in ("z", "a", "m")])
+    collection.ingest([item("b", VECTORS[0])])
+    assert nearest(collection, VECTORS[0], 4) == ["z", "a", "m", "b"]
+    assert nearest(collection, VECTORS[0], 2) == ["z", "a"]
+
+
+def test_a_published_generation_answers_as_exact_search_does(tmp_path: Path) -> None:
+    database, catalog = catalog_of(tmp_path)
+    collection = catalog.create("c", dimension=DIM, metric=Metric.L2)
+    collection.ingest([item(str(v), VECTORS[v]) for v in range(300)])
+
+    def change_meanwhile(_: float, message: str) -> None:
+        if message == "measuring":  # after everything was encoded, before it is published
+            collection.ingest([item(str(v), VECTORS[v]) for v in range(300, 320)])
+            collection.ingest([item("5", VECTORS[399])])
+            collection.delete(["6", "7"])
+
+    parameters = {"codec": {"bytes": 8}, "training": {"epochs": 2}}
+    result = Build(database, collection.id, parameters, tmp_path / "scratch", change_meanwhile).run(10_000)
+    assert result["certificate"]["code_bytes"] == 8
+    assert collection.follower.catch_up().generation_id == result["generation"]
+    collection.ingest([item(str(v), VECTORS[v]) for v in range(320, 350)])
+
+    vectors = {str(v): VECTORS[v] for v in range(350) if v not in (6, 7)} | {"5": VECTORS[399]}
+    names = list(vectors)
+    for query in clustered(10, DIM, 5):
+        truth = exact_neighbours(np.array(list(vectors.values())), query[None], 10, Metric.L2).rows[0]
+        wanted = {names[row] for row in truth}
+        assert set(nearest(collection, query, 10, IndexKind.EXACT)) == wanted
+        assert len(set(nearest(collection, query, 10)) & wanted) >= 9
+    reopened = catalog_of(tmp_path)
+    again = reopened[1].open("c")
+    assert len(again.follower.view()) == 348
+    assert nearest(again, VECTORS[399], 1) == ["5"]
+    reopened[0].close()
+    database.close()

@@ -1,0 +1,157 @@
+"""The contract of every index, judged against exact search."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from models import (
+    Codec,
+    DenseConfig,
+    FlatCodec,
+    LatentType,
+    Metric,
+    Neighbours,
+    Vectors,
+    exact_neighbours,
+    recall,
+)
+from service.index.buckets import BucketIndex
+from service.index.exact import exact_search
+from service.index.faiss import FaissIndex
+from tests.conftest import clustered, started_codec
+
+N, DIM, K = 1500, 16, 10
+BASE, QUERIES = clustered(N, DIM), clustered(40, DIM, 1)
+
+Search = Callable[[Codec, Vectors, int, NDArray[np.bool_]], Neighbours]
+
+
+def by_faiss(codec: Codec, queries: Vectors, k: int, live: NDArray[np.bool_]) -> Neighbours:
+    index = FaissIndex(codec, codec.encode(BASE))
+    return index.search(queries, k, np.packbits(live, bitorder="little"))
+
+
+def by_buckets(codec: Codec, queries: Vectors, k: int, live: NDArray[np.bool_]) -> Neighbours:
+    index = BucketIndex(codec, codec.encode(BASE))
+    return index.search(queries, k, np.packbits(live, bitorder="little"), N // 4).neighbours
+
+
+def by_scan(codec: Codec, queries: Vectors, k: int, live: NDArray[np.bool_]) -> Neighbours:
+    rows = np.flatnonzero(live)
+    blocks = ((rows[start : start + 700], BASE[rows[start : start + 700]]) for start in range(0, len(rows), 700))
+    return exact_search(blocks, queries, k, codec.metric)
+
+
+SEARCHES: dict[str, Search] = {"faiss": by_faiss, "buckets": by_buckets, "scan": by_scan}
+CODECS: dict[str, Callable[[Metric], Codec]] = {
+    "flat": lambda metric: FlatCodec(DIM, metric),
+    "float16": lambda metric: started_codec(DenseConfig(16, LatentType.FLOAT16, decoder_hidden=()), metric, DIM),
+    "int8": lambda metric: started_codec(DenseConfig(16, LatentType.INT8, decoder_hidden=()), metric, DIM),
+    "int4": lambda metric: started_codec(DenseConfig(15, LatentType.INT4, decoder_hidden=()), metric, DIM),
+}
+
+
+@pytest.fixture(params=list(SEARCHES))
+def search(request: pytest.FixtureRequest) -> Search:
+    return SEARCHES[request.param]
+
+
+@pytest.fixture(params=[(kind, metric) for kind in CODECS for metric in Metric], ids=lambda pair: "-".join(pair))
+def codec(request: pytest.FixtureRequest) -> Codec:
+    kind, metric = request.param
+    return CODECS[kind](metric)
+
+
+def test_the_true_neighbours_are_in_the_shortlist(search: Search, codec: Codec) -> None:
+    truth = exact_neighbours(BASE, QUERIES, K, codec.metric)
+    found = search(codec, QUERIES, 100, np.ones(N, np.bool_))
+    # Buckets look at a quarter of the codes, and hyperplanes know nothing of inner products' lengths.
+    least = 0.97 if search is not by_buckets else 0.6 if codec.metric is Metric.IP else 0.85
+    assert recall(found.rows, truth.rows).mean() > least
+
+
+def test_scores_fall_and_rows_do_not_repeat(search: Search, codec: Codec) -> None:
+    found = search(codec, QUERIES, 50, np.ones(N, np.bool_))
+    assert (np.diff(found.scores, axis=1) <= 0).all()
+    assert all(len(set(rows)) == 50 for rows in found.rows.tolist())
+
+
+def test_dead_rows_are_not_found_and_leave_their_place_to_others(search: Search, codec: Codec) -> None:
+    live = np.ones(N, np.bool_)
+    live[exact_neighbours(BASE, QUERIES, K, codec.metric).rows.ravel()] = False
+    found = search(codec, QUERIES, K, live)
+    assert (found.rows >= 0).all()
+    assert live[found.rows].all()
+
+
+def test_the_best_are_the_true_ones_among_the_living(codec: Codec) -> None:
+    live = np.zeros(N, np.bool_)
+    live[::7] = True
+    truth = exact_neighbours(BASE[::7], QUERIES, K, codec.metric).rows * 7
+    assert recall(by_faiss(codec, QUERIES, 60, live).rows, truth).mean() > 0.97
+    assert np.array_equal(by_scan(codec, QUERIES, K, live).rows, truth)
+
+
+def test_fewer_than_k_are_padded_with_minus_one(search: Search, codec: Codec) -> None:
+    live = np.zeros(N, np.bool_)
+    live[[3, 700, 1400]] = True
+    found = search(codec, QUERIES[:2], K, live)
+    for rows, scores in zip(found.rows, found.scores, strict=True):
+        assert sorted(rows.tolist()) == [-1] * 7 + [3, 700, 1400]
+        assert np.isneginf(scores[rows < 0]).all()
+
+
+def test_one_query_gets_what_it_gets_in_a_batch(search: Search, codec: Codec) -> None:
+    live = np.ones(N, np.bool_)
+    together = search(codec, QUERIES, K, live)
+    alone = search(codec, QUERIES[7:8], K, live)
+    assert recall(alone.rows, together.rows[7:8]).mean() >= 0.9  # rounding may swap equal scores at the edge
+
+
+def test_the_codes_in_faiss_are_those_that_were_given() -> None:
+    codec = CODECS["int4"](Metric.COSINE)
+    codes = codec.encode(BASE)
+    index = FaissIndex(codec, codes)
+    assert np.array_equal(index.codes, codes)
+    assert index.ram_bytes == N * codec.code_bytes
+
+
+def test_faiss_orders_by_the_distance_of_latents() -> None:
+    codec = CODECS["int8"](Metric.L2)
+    found = by_faiss(codec, QUERIES, 5, np.ones(N, np.bool_))
+    latents, points = codec.stored_latents(codec.encode(BASE)), codec.points(QUERIES)
+    distances = ((points[:, None] - latents) ** 2).sum(axis=2)
+    np.testing.assert_allclose(-found.scores, np.sort(distances, axis=1)[:, :5], rtol=1e-3, atol=1e-3)
+
+
+def test_buckets_score_no_more_than_they_may() -> None:
+    codec = CODECS["int8"](Metric.COSINE)
+    index = BucketIndex(codec, codec.encode(BASE))
+    live = np.packbits(np.ones(N, np.bool_), bitorder="little")
+    few, many = index.search(QUERIES, K, live, 100), index.search(QUERIES, K, live, 400)
+    assert (few.candidates == 100).all()
+    assert (many.candidates == 400).all()
+    truth = exact_neighbours(BASE, QUERIES, K, Metric.COSINE).rows
+    assert recall(many.neighbours.rows, truth).mean() > recall(few.neighbours.rows, truth).mean()
+
+
+def test_with_every_code_scored_buckets_find_what_faiss_finds() -> None:
+    codec = CODECS["int8"](Metric.L2)
+    index = BucketIndex(codec, codec.encode(BASE))
+    live = np.packbits(np.ones(N, np.bool_), bitorder="little")
+    all_of_them = index.search(QUERIES, K, live, N).neighbours
+    assert recall(all_of_them.rows, by_faiss(codec, QUERIES, K, np.ones(N, np.bool_)).rows).mean() > 0.99
+
+
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_tiny_indexes_answer(n: int) -> None:
+    codec = CODECS["int8"](Metric.L2)
+    codes = codec.encode(BASE[:n])
+    live = np.packbits(np.ones(n, np.bool_), bitorder="little")
+    index = BucketIndex(codec, codes)
+    assert sorted(index.search(QUERIES[:1], 3, live, 10).neighbours.rows[0].tolist()) == sorted(
+        [-1] * (3 - n) + list(range(n))
+    )
+    assert len(FaissIndex(codec, codes)) == n

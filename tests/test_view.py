@@ -1,0 +1,74 @@
+"""A view after any sequence of changes equals one built at once."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models import FlatCodec, LearnedCodec, Metric, exact_neighbours
+from service.index import view as view_module
+from service.index.segment import IndexKind
+from service.index.view import View
+from tests.conftest import clustered
+
+DIM = 8
+QUERIES = clustered(5, DIM, 77)
+NO_ROWS = np.empty(0, np.int64)
+
+
+def empty() -> View:
+    return View.of(None, FlatCodec(DIM, Metric.L2), 0, NO_ROWS, np.empty((0, 4 * DIM), np.uint8))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 6)), max_size=12), st.integers(0, 1000))
+def test_any_sequence_of_changes_equals_exact_search(steps: list[tuple[int, int]], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    vectors = clustered(400, DIM, seed)
+    with pytest.MonkeyPatch.context() as patch:  # small limits, so that folding happens within a few steps
+        patch.setattr(view_module, "SMALLEST_TAIL", 8)
+        view, alive, next_row = empty(), set[int](), 1
+        for seq, (add, remove) in enumerate(steps, 1):
+            added = np.arange(next_row, next_row + add)
+            next_row += add
+            removed = rng.permutation(sorted(alive | set(added.tolist())))[:remove].astype(np.int64)
+            view = view.applied(seq, added, view.codec.encode(vectors[added]), removed)
+            alive = (alive | set(added.tolist())) - set(removed.tolist())
+            assert view.applied_seq == seq
+            assert len(view) == len(alive)
+    rows = np.array(sorted(alive), np.int64)
+    k = min(3, len(rows))
+    if k:
+        truth = rows[exact_neighbours(vectors[rows], QUERIES, k, Metric.L2).rows]
+        assert np.array_equal(view.search(QUERIES, k, IndexKind.FAISS).rows, truth)
+        assert np.array_equal(view.codes_of(truth), view.codec.encode(vectors[truth.ravel()]).reshape(5, k, -1))
+
+
+def test_an_older_view_answers_as_before(tiny_codec: LearnedCodec) -> None:
+    vectors = clustered(100, DIM)
+    codes = tiny_codec.encode(vectors)
+    before = View.of(1, tiny_codec, 10, np.arange(1, 51), codes[:50])
+    answer = before.search(QUERIES, 5, IndexKind.FAISS)
+    after = before.applied(11, np.arange(51, 101), codes[50:], answer.rows[:, 0].copy())
+    assert np.array_equal(before.search(QUERIES, 5, IndexKind.FAISS).rows, answer.rows)
+    found = after.search(QUERIES, 100, IndexKind.BUCKETS).rows
+    assert not set(answer.rows[:, 0].tolist()) & set(found.ravel().tolist())
+
+
+def test_the_tail_is_folded_and_the_dead_are_dropped(tiny_codec: LearnedCodec) -> None:
+    codes = tiny_codec.encode(clustered(20_000, DIM))
+    view = View.of(1, tiny_codec, 1, np.arange(10_000), codes[:10_000])
+    view = view.applied(2, np.arange(10_000, 14_000), codes[10_000:14_000], NO_ROWS)
+    assert (len(view.base), len(view.tail)) == (10_000, 4_000)
+    view = view.applied(3, np.arange(14_000, 14_200), codes[14_000:14_200], NO_ROWS)
+    assert (len(view.base), len(view.tail)) == (14_200, 0)
+    view = view.applied(4, NO_ROWS, codes[:0], np.arange(8_000))
+    assert (len(view.base), len(view)) == (6_200, 6_200)
+    assert view.base.rows[0] == 8_000
+
+
+def test_ram_is_counted(tiny_codec: LearnedCodec) -> None:
+    view = View.of(1, tiny_codec, 1, np.arange(1000), tiny_codec.encode(clustered(1000, DIM)))
+    assert view.ram_bytes == 1000 * (tiny_codec.code_bytes + 8) + 125
+    view.search(QUERIES, 3, IndexKind.BUCKETS)
+    assert view.ram_bytes == 1000 * (tiny_codec.code_bytes + 8) + 125 + 4 * (4 * 1000) + 4 * (4 * 512 + 1)
