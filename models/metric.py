@@ -56,4 +56,5 @@ def paired_scores(queries: Vectors, vectors: Vectors, metric: Metric) -> Scores:
     if metric is Metric.IP:
         return scores
     norms = np.linalg.norm(queries, axis=1)[:, None] * np.linalg.norm(vectors, axis=2)
-    return np.asarray(np.divide(scores, norms, out=np.zeros_like(scores), where=norms > 0), np.float32)
+    cosines = np.divide(scores, norms, out=np.zeros_like(scores), where=norms > 0)
+    return np.asarray(np.clip(cosines, -1, 1), np.float32)

@@ -17,6 +17,8 @@ from models.checkpoint import Checkpoint, Epoch, copied
 from models.errors import BadConfig, TooFewVectors
 from models.metric import Vectors
 
+TELL_SECONDS = 1.0
+"""Between calls of `progress` within an epoch."""
 FEWEST = 16
 """Below this many vectors there is nothing to hold out."""
 
@@ -65,7 +67,8 @@ class TrainingRun(NamedTuple):
 
 
 Progress = Callable[[float, Epoch], None]
-"""Called after each epoch with the share done (0..1); raises TrainingStopped to end it."""
+"""Called after each epoch, and every second within one, with the share done (0..1) and the last whole epoch; raises
+TrainingStopped to end the training."""
 
 
 def train(
@@ -108,6 +111,7 @@ def train(
         epochs, best, best_state = saved.load(model, optimizer, device)
         before = epochs[-1].seconds
 
+    told = time.monotonic()
     batch_size = max(1, min(config.batch_size, len(rows) // 10))
     batches = math.ceil(len(rows) / batch_size)
     for number in range(epochs[-1].number + 1, config.epochs + 1):
@@ -128,6 +132,9 @@ def train(
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             losses += loss.detach()
+            if progress is not None and time.monotonic() - told >= TELL_SECONDS:
+                told = time.monotonic()
+                progress(done, epochs[-1])
         with torch.no_grad():
             model.settle(sample)
         seconds = before + time.monotonic() - began

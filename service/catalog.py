@@ -12,9 +12,12 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from models import Metric
+from service.batch import Batch
+from service.codec_spec import CodecSpec
 from service.collection import Collection
-from service.errors import AliasNotFound, CollectionExists, CollectionNotFound, InvalidInput, NoEncoder
+from service.errors import AliasNotFound, CollectionExists, CollectionNotFound, Conflict, InvalidInput
 from service.item import Malformed, NewItem
+from service.receipt import Receipt, batch_rejected
 from service.store import store
 from service.store.database import Database
 from service.store.tables import AliasRow, CollectionRow, GenerationRow
@@ -57,7 +60,7 @@ class Catalog:
         self._opened: dict[int, Collection] = {}
         self._opening = Lock()
 
-    def open(self, name: str) -> Collection:
+    def open(self, name: str, field: str = "collection") -> Collection:
         """The collection of that name or alias.
 
         Raises:
@@ -66,34 +69,39 @@ class Catalog:
         with self._database.reading() as session:
             row = store.find_collection(session, name)
         if row is None:
-            raise CollectionNotFound(name, field="collection")
+            raise CollectionNotFound(name, field=field)
         with self._opening:
             if row.id not in self._opened:
                 encoder = self.encoders.get(row.encoder) if row.encoder is not None else None
                 self._opened[row.id] = Collection(row, self._database, encoder, self._computing)
             return self._opened[row.id]
 
-    def for_ingest(self, name: str, items: Sequence[NewItem | Malformed]) -> Collection:
-        """The collection; where there is none, one made for the first item that can be kept: its vector's length, or
-        the default encoder for a text.
+    def ingest(self, name: str, items: Sequence[NewItem | Malformed], *, atomic: bool = False) -> Receipt:
+        """Ingests into the collection; where there is none, one is made for the first item with a vector, of its
+        dimension, or with a text, for the default encoder. None is made where nothing can be kept.
 
         Raises:
-            CollectionNotFound: there is none and no item says what to make.
+            BatchRejected: an item cannot be kept and `atomic` is set.
         """
         try:
-            return self.open(name)
+            return self.open(name).ingest(items, atomic=atomic)
         except CollectionNotFound:
-            first = next((item for item in items if isinstance(item, NewItem) and item.can_be_first()), None)
-            if first is None:
-                raise
+            text_encoder = self.encoders.get(self._default_encoder or "")
+            usable = [item for item in items if isinstance(item, NewItem)]
+            first = next((item for item in usable if item.vector is not None or text_encoder is not None), None)
+        encoder = None if first is None or first.vector is not None else text_encoder
+        dimension = first.vector.size if first is not None and first.vector is not None else 0
+        dimension = encoder.dimension if encoder is not None else dimension
+        trial = Batch(items, name, dimension, Metric.COSINE, encoder)
+        if trial.results and atomic:
+            raise batch_rejected("the batch is atomic", trial.results.values())
+        if not trial.ids:
+            return Receipt(name, 0, trial.ordered_results())
         try:
-            if first.vector is not None:
-                return self.create(name, dimension=first.vector.size)
-            if self._default_encoder is None:
-                raise NoEncoder(name, field="items[0].text")
-            return self.create(name, encoder=self._default_encoder)
+            collection = self.create(name, dimension=dimension, encoder=encoder.name if encoder is not None else None)
         except CollectionExists:
-            return self.open(name)  # another request made it in the meantime
+            collection = self.open(name)  # another request made it in the meantime
+        return collection.ingest(items, atomic=atomic)
 
     def opened(self) -> list[Collection]:
         """The collections that this process has views of."""
@@ -112,13 +120,14 @@ class Catalog:
         dimension: int | None = None,
         metric: Metric = Metric.COSINE,
         encoder: str | None = None,
-        codec: Mapping[str, Any] | None = None,
+        codec: CodecSpec | None = None,
     ) -> Collection:
         """Makes a collection; its dimension is the given one or its encoder's.
 
         Raises:
-            CollectionExists, InvalidInput
+            CollectionExists, InvalidInput; BadConfig: no codec can be made so.
         """
+        codec = codec or CodecSpec()
         if encoder is not None and encoder not in self.encoders:
             raise InvalidInput(
                 f"there is no encoder {encoder!r}; this server has {sorted(self.encoders)}", field="encoder"
@@ -132,12 +141,13 @@ class Catalog:
             raise InvalidInput("give a dimension, or an encoder that has one", field="dimension")
         if not 1 <= dimension <= self._max_dimension:
             raise InvalidInput(f"{dimension} is not between 1 and {self._max_dimension}", field="dimension")
+        codec.config(dimension)
         row = CollectionRow(
             name=name,
             dimension=dimension,
             metric=metric.value,
             encoder=encoder,
-            codec=dict(codec or {}),
+            codec=codec.model_dump(mode="json"),
             created_at=time.time(),
         )
         try:
@@ -150,13 +160,19 @@ class Catalog:
         return self.open(name)
 
     def delete(self, name: str) -> None:
-        """Removes a collection with everything in it; an alias does not stand for it here.
+        """Removes a collection with everything in it.
 
         Raises:
-            CollectionNotFound
+            CollectionNotFound; Conflict: the name is an alias.
         """
         with self._database.writing() as session:
             row = session.scalars(select(CollectionRow).where(CollectionRow.name == name)).first()
+            if row is None and (aliased := store.find_collection(session, name)) is not None:
+                raise Conflict(
+                    f"{name!r} is an alias of {aliased.name!r}: DELETE /aliases/{name} removes the alias, "
+                    f"DELETE /collections/{aliased.name} the collection",
+                    field="collection",
+                )
             if row is None:
                 raise CollectionNotFound(name, field="collection")
             session.execute(delete(CollectionRow).where(CollectionRow.id == row.id))

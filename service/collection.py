@@ -12,20 +12,14 @@ from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
 from models import Metric, Neighbours, Vectors
-from service.errors import (
-    CollectionNotFound,
-    DuplicateId,
-    InvalidInput,
-    ItemNotFound,
-    NoEncoder,
-    Unavailable,
-)
+from service.batch import Batch
+from service.errors import CollectionNotFound, ItemNotFound, NoEncoder, Unavailable
 from service.follower import PAGE, Follower
 from service.index.exact import exact_search
 from service.index.segment import IndexKind, RowArray
 from service.index.view import View
-from service.item import Malformed, NewItem, canonical, checked_vector, merge_patch
-from service.receipt import ItemResult, ItemStatus, Receipt, batch_rejected
+from service.item import Malformed, NewItem, checked_metadata, checked_vector, merge_patch
+from service.receipt import Receipt, batch_rejected
 from service.search import Plan, search
 from service.store import store
 from service.store.database import Database
@@ -94,92 +88,29 @@ class Collection:
         Raises:
             BatchRejected: an item cannot be kept and `atomic` is set; nothing was written.
         """
-        results: dict[int, ItemResult] = {}
-        accepted: dict[int, NewItem] = {}
-        seen: set[str] = set()
-        for position, item in enumerate(items):
-            try:
-                accepted[position] = self._accepted(item, seen, f"items[{position}]")
-            except InvalidInput as error:
-                results[position] = ItemResult(position, item.id, ItemStatus.REJECTED, error)
-        if atomic and results:
-            raise batch_rejected("the batch is atomic", results.values())
+        batch = Batch(items, self.name, self.dim, self.metric, self._encoder)
+        if atomic and batch.results:
+            raise batch_rejected("the batch is atomic", batch.results.values())
         for _ in range(ATTEMPTS):
-            if (receipt := self._write(accepted, results)) is not None:
+            if (receipt := self._write(batch)) is not None:
                 self.follower.catch_up()
                 return receipt
         raise Unavailable("the collection kept changing while the batch was encoded; try again")
 
-    def _accepted(self, item: NewItem | Malformed, seen: set[str], field: str) -> NewItem:
-        if isinstance(item, Malformed):
-            raise item.error
-        if item.id in seen:
-            raise DuplicateId(item.id, field=f"{field}.id")
-        seen.add(item.id)
-        if item.vector is not None:
-            checked_vector(item.vector, self.dim, self.metric, f"{field}.vector")
-        elif self._encoder is None:
-            raise NoEncoder(self.name, field=f"{field}.text")
-        return item
-
-    def _write(self, accepted: Mapping[int, NewItem], rejected: Mapping[int, ItemResult]) -> Receipt | None:
-        """One attempt; none where the collection changed between encoding and writing."""
-        digests = {position: item.digest() for position, item in accepted.items()}
-        ids = [item.id for item in accepted.values()]
+    def _write(self, batch: Batch) -> Receipt | None:
+        """One attempt; none where the collection changed between encoding, outside any lock, and writing."""
         with self._database.reading() as session:
-            known = store.items_by_id(session, self.id, ids)
+            known = store.items_by_id(session, self.id, batch.ids)
             generation_id = self._row(session).generation_id
             codec = self.follower.codec(session, generation_id)
-        fresh = [
-            position
-            for position, item in accepted.items()
-            if item.id not in known or known[item.id].digest != digests[position]
-        ]
-        vectors, warnings = self._vectors(accepted, fresh)
-        codes = codec.encode(vectors) if generation_id is not None else None
-        encoded = {position: index for index, position in enumerate(fresh)}
-
-        results = dict(rejected)
-        writes: list[store.Write] = []
+        batch.encode(known, codec if generation_id is not None else None)
         with self._database.writing() as session:
             row = self._row(session, lock=True)
-            if row.generation_id != generation_id:
+            writes = batch.writes(store.items_by_id(session, self.id, batch.ids))
+            if row.generation_id != generation_id or writes is None:
                 return None
-            known = store.items_by_id(session, self.id, ids)
-            for position, item in accepted.items():
-                old, metadata = known.get(item.id), canonical(item.metadata)
-                same = old is not None and old.digest == digests[position]
-                if not same and position not in encoded:
-                    return None
-                status = ItemStatus.INSERTED if old is None else ItemStatus.UPDATED
-                if same and old is not None and old.metadata == metadata:
-                    status = ItemStatus.UNCHANGED
-                else:
-                    index = None if same else encoded[position]
-                    vector = None if index is None else vectors[index].astype("<f4").tobytes()
-                    code = None if index is None or codes is None else codes[index].tobytes()
-                    writes.append(store.Write(item.id, digests[position], item.text, metadata, vector, code))
-                results[position] = ItemResult(position, item.id, status, warning=warnings.get(position))
             store.write_items(session, row, writes, time.time())
-            seq = row.seq
-        return Receipt(self.name, seq, [results[position] for position in sorted(results)])
-
-    def _vectors(self, items: Mapping[int, NewItem], positions: Sequence[int]) -> tuple[Vectors, dict[int, str]]:
-        """(n, D) for the items at `positions`, in that order, and the encoder's warnings by position."""
-        vectors = np.zeros((len(positions), self.dim), np.float32)
-        texts: dict[int, str] = {}
-        for index, position in enumerate(positions):
-            item = items[position]
-            if item.vector is not None:
-                vectors[index] = item.vector
-            else:
-                texts[index] = item.text or ""
-        if not texts:
-            return vectors, {}
-        encoded = self._text_encoder("text").encode(list(texts.values()))
-        vectors[list(texts)] = encoded.vectors
-        warned = zip(texts, encoded.warnings, strict=True)
-        return vectors, {positions[index]: warning for index, warning in warned if warning is not None}
+            return Receipt(self.name, row.seq, batch.ordered_results())
 
     # ------------------------------------------------------------------ items
 
@@ -198,16 +129,14 @@ class Collection:
         """Merges `changes` into the metadata (JSON Merge Patch, RFC 7396); the vector keeps its row and code.
 
         Raises:
-            ItemNotFound, InvalidInput: the metadata would be longer than `max_bytes`.
+            ItemNotFound; InvalidInput: the metadata would be longer than `max_bytes`, too deep, or no JSON.
         """
         with self._database.writing() as session:
             row = self._row(session, lock=True)
             item = store.items_by_id(session, self.id, [item_id]).get(item_id)
             if item is None:
                 raise ItemNotFound(item_id, field="id")
-            metadata = canonical(merge_patch(json.loads(item.metadata), changes))
-            if len(metadata.encode()) > max_bytes:
-                raise InvalidInput(f"the metadata would be longer than {max_bytes} bytes of JSON", field="metadata")
+            metadata = checked_metadata(merge_patch(json.loads(item.metadata), changes), max_bytes, "metadata")
             if metadata != item.metadata:
                 write = store.Write(item_id, item.digest, item.text, metadata, None, None)
                 store.write_items(session, row, [write], time.time())
@@ -319,5 +248,5 @@ def _reason(plan: Plan, missing: int) -> str | None:
     if missing <= 0:
         return None
     if plan.kind is IndexKind.BUCKETS:
-        return f"the nearest buckets held {missing} items too few; use the index faiss, or a higher oversample"
+        return f"the nearest buckets held {missing} items too few, or some were deleted meanwhile; try the index faiss"
     return f"{missing} items were deleted or replaced during the search"

@@ -80,7 +80,9 @@ class ZeroVector(InvalidInput):
 
     def __init__(self, *, field: str | None = None) -> None:
         super().__init__(
-            "a zero vector has no direction under cosine; leave it out, or use the metric ip or l2", field=field
+            "a zero vector has no direction under cosine (nor has one too short for float32); leave it out, or use the "
+            "metric ip or l2",
+            field=field,
         )
 
 

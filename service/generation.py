@@ -16,17 +16,14 @@ from service.codec_spec import CodecSpec, TrainingSpec
 from service.errors import CollectionNotFound, TooFewItems
 from service.index.segment import RowArray
 from service.index.view import View
+from service.jobs import FEWEST_ITEMS
 from service.store import store
 from service.store.database import Database
 from service.store.tables import CollectionRow, GenerationRow
 
-FEWEST_ITEMS = 100
-"""Below this, exact search costs nothing and a codec learns nothing."""
 PAGE = 5_000
 HELD_OUT = 500
 """Items set apart as queries of the certificate; a twentieth where there are few."""
-ENDURES = 5
-"""Seconds between the sweeps that free a retired generation's codes."""
 
 Report = Callable[[float, str], None]
 """Progress 0..1 and what is being done; raises TrainingStopped where the job is to end."""

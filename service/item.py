@@ -12,6 +12,11 @@ from numpy.typing import NDArray
 from models import Metric
 from service.errors import DimensionMismatch, InvalidInput, NotFinite, ZeroVector
 
+DEEPEST_METADATA = 64
+"""Levels of metadata; writers of JSON give up at a few hundred."""
+LONGEST_SQUARE, SHORTEST_SQUARE = 5e37, 1e-30
+"""Squared lengths between which float32 can hold squared distances, and directions with all their digits."""
+
 
 @dataclass(frozen=True)
 class NewItem:
@@ -21,10 +26,6 @@ class NewItem:
     text: str | None
     vector: NDArray[np.float32] | None
     metadata: dict[str, Any]
-
-    def can_be_first(self) -> bool:
-        """Whether a collection can be made for it."""
-        return self.vector is None or bool(np.isfinite(self.vector).all() and self.vector.any())
 
     def digest(self) -> bytes:
         """16 bytes of text and given vector: equal digests mean that nothing needs to be encoded again."""
@@ -48,16 +49,48 @@ def checked_vector(vector: NDArray[np.float32], dim: int, metric: Metric, field:
     """The vector itself.
 
     Raises:
-        DimensionMismatch, NotFinite, ZeroVector: naming `field`.
+        DimensionMismatch, NotFinite, ZeroVector, InvalidInput: too long; naming `field`.
     """
     if vector.shape != (dim,):
         raise DimensionMismatch(expected=dim, got=vector.size, field=field)
     if not np.isfinite(vector).all():
         raise NotFinite(position=int(np.flatnonzero(~np.isfinite(vector))[0]), field=field)
-    # A vector so small that its square is nothing has no direction left in float32 either.
-    if metric is Metric.COSINE and not float(np.linalg.norm(vector)) > 0:
+    square = float(np.square(vector, dtype=np.float64).sum())
+    if square > LONGEST_SQUARE:
+        raise InvalidInput(
+            f"the vector's squared length of {square:.3g} leaves no room for float32; scale it down", field=field
+        )
+    if metric is Metric.COSINE and square < SHORTEST_SQUARE:
         raise ZeroVector(field=field)
     return vector
+
+
+def checked_metadata(metadata: dict[str, Any], max_bytes: int, field: str) -> str:
+    """Metadata in its canonical form.
+
+    Raises:
+        InvalidInput: too long, nested too deep, or holding what JSON or a database cannot hold.
+    """
+    if _depth(metadata) > DEEPEST_METADATA:
+        raise InvalidInput(f"the metadata is nested more than {DEEPEST_METADATA} levels deep", field=field)
+    try:
+        content = canonical(metadata)
+        length = len(content.encode())
+    except ValueError:
+        raise InvalidInput("the metadata holds NaN, an infinity or broken characters", field=field) from None
+    if length > max_bytes:
+        raise InvalidInput(f"the metadata is {length} bytes of JSON; {max_bytes} is the most", field=field)
+    return content
+
+
+def _depth(value: Any) -> int:
+    """Levels of objects and lists, without recursion: what is too deep must not be what breaks the check."""
+    level, depth = [value], 0
+    while level and depth <= DEEPEST_METADATA:
+        nested = [part for part in level if isinstance(part, dict | list)]
+        depth += bool(nested)
+        level = [child for part in nested for child in (part.values() if isinstance(part, dict) else part)]
+    return depth
 
 
 def canonical(metadata: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import exists, select, update
 from sqlalchemy.orm import Session
 
-from service.errors import CollectionNotFound, Conflict, JobNotFound
+from service.errors import CollectionNotFound, Conflict, JobNotFound, TooFewItems
 from service.store import store
 from service.store.database import Database
 from service.store.tables import CollectionRow, JobRow
@@ -26,6 +26,8 @@ class JobState(StrEnum):
     CANCELLED = "cancelled"
 
 
+FEWEST_ITEMS = 100
+"""Below this, exact search costs nothing and a codec learns nothing."""
 ACTIVE = (JobState.QUEUED, JobState.RUNNING)
 
 
@@ -57,12 +59,18 @@ class Jobs:
         """Queues a job.
 
         Raises:
-            CollectionNotFound; Conflict: one of the kind is queued or running for the collection.
+            CollectionNotFound; TooFewItems; Conflict: one of the kind is queued or running for the collection.
         """
         with self._database.writing() as session:
             row = store.find_collection(session, collection, lock=True)
             if row is None:
                 raise CollectionNotFound(collection, field="collection")
+            if row.item_count < FEWEST_ITEMS:
+                raise TooFewItems(
+                    f"the collection has {row.item_count} items; training needs {FEWEST_ITEMS}, and exact search "
+                    "serves fewer",
+                    field="collection",
+                )
             active = select(JobRow.id).where(
                 JobRow.collection_id == row.id, JobRow.kind == kind, JobRow.state.in_(ACTIVE)
             )
@@ -74,7 +82,7 @@ class Jobs:
         """Queues the first training of every collection that has grown to `train_at` items and never had one."""
         untrained = select(CollectionRow).where(
             CollectionRow.generation_id.is_(None),
-            CollectionRow.item_count >= train_at,
+            CollectionRow.item_count >= max(train_at, FEWEST_ITEMS),
             ~exists().where(JobRow.collection_id == CollectionRow.id),
         )
         with self._database.reading() as session:

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from models import Metric, Vectors, exact_neighbours
 
+from models import Metric, Vectors, exact_neighbours
 from service.catalog import Catalog
 from service.collection import Collection, Query
 from service.errors import BatchRejected, InvalidInput, ItemNotFound, NoEncoder

@@ -1,7 +1,6 @@
-"""Codes as hash-table addresses: bits of a code name a bucket, and a query looks into the nearest buckets first.
+"""Codes as hash-table addresses: a code's keys name its buckets, and a query looks into the cheapest buckets first.
 
-Knows no row ids, no FAISS and no SQL. Multi-probe in the order of the query's own margins follows Lv et al.,
-"Multi-Probe LSH", VLDB 2007; with keys of at most 16 bits all buckets can be ranked, so the order is exact.
+Knows no row ids, no FAISS and no SQL, and not what keys and costs mean: the codec does.
 """
 
 from typing import NamedTuple
@@ -11,8 +10,6 @@ from numpy.typing import NDArray
 
 from models import Codec, Codes, Neighbours, Vectors, top
 
-TABLES = 4
-"""Tables used of those that the codec has keys for: each costs 4 bytes a vector."""
 FEWEST_BITS, MOST_BITS = 2, 16
 """As many buckets as there are codes, within these: small buckets let the query's margins order the scan finely."""
 
@@ -34,8 +31,8 @@ class BucketIndex:
         n = len(codes)
         self.bits = int(np.clip(np.log2(max(1, n)), FEWEST_BITS, MOST_BITS))
         keys = codec.bucket_keys(codes, self.bits)
-        slots = [np.argsort(keys[:, table], kind="stable") for table in range(TABLES)]
-        sizes = [np.bincount(keys[:, table], minlength=1 << self.bits) for table in range(TABLES)]
+        slots = [np.argsort(column, kind="stable") for column in keys.T]
+        sizes = [np.bincount(column, minlength=codec.bucket_count(self.bits)) for column in keys.T]
         # The tables stand one behind the other, so that a bucket is a number and its slots are one range.
         self._slots = np.concatenate(slots).astype(np.uint32)
         self._begins = np.concatenate(([0], np.cumsum(np.concatenate(sizes)))).astype(np.uint32)
@@ -54,21 +51,21 @@ class BucketIndex:
         Slots whose bit in `live` is not set are neither scored nor counted. Scores compare latents.
         """
         points = self.codec.points(queries)
-        margins = self.codec.bucket_margins(self.codec.latents(queries))
+        latents = self.codec.latents(queries)
         alive = np.unpackbits(live, count=len(self), bitorder="little").astype(bool)
         rows = np.full((len(queries), k), -1, np.int64)
         scores = np.full((len(queries), k), -np.inf, np.float32)
         scored = np.zeros(len(queries), np.int64)
         for query, point in enumerate(points):
-            slots = self._candidates(margins[query], candidates, alive)
+            slots = self._candidates(latents[query], candidates, alive)
             shortlist = self.codec.point_scores(point, self.codec.stored_latents(self.codes[slots]))
             best = top(shortlist[None, :], slots, k)
             rows[query], scores[query], scored[query] = best.rows[0], best.scores[0], len(slots)
         return Scan(Neighbours(rows, scores), scored)
 
-    def _candidates(self, margins: NDArray[np.float32], wanted: int, alive: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """The first `wanted` live slots from the nearest buckets over all tables; margins are (tables, bits)."""
-        costs = np.concatenate([self._costs(margins[table, : self.bits]) for table in range(TABLES)])
+    def _candidates(self, latents: NDArray[np.float32], wanted: int, alive: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """The first `wanted` live slots from the nearest buckets over all tables, for one query's (m,) latents."""
+        costs = self.codec.bucket_costs(latents, self.bits).ravel()
         order = np.argsort(costs, kind="stable")
         begins = self._begins[order].astype(np.int64)
         sizes = self._begins[order + 1] - begins
@@ -82,14 +79,6 @@ class BucketIndex:
             if len(first) >= wanted or probes >= len(order):
                 return slots[np.sort(first)[:wanted]]
             reach *= 2  # a slot stands in every table, and some are dead
-
-    def _costs(self, margins: NDArray[np.float32]) -> NDArray[np.float32]:
-        """What each of the 2^bits buckets costs: the squared margins of the bits in which it is not the query's."""
-        costs = np.zeros(1, np.float32)
-        for margin in margins:
-            flipped = costs + margin * margin
-            costs = np.concatenate((flipped, costs) if margin > 0 else (costs, flipped))
-        return costs
 
 
 def _ranges(begins: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -26,14 +26,14 @@ class Database:
     transaction that began by reading would fail.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, busy_seconds: float = BUSY_SECONDS) -> None:
         parsed = make_url(url)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         if self.is_sqlite:
             if not parsed.database or parsed.database == ":memory:":
                 raise ValueError("a SQLite database must be a file: jobs run in processes of their own")
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        self.engine = _engine(url, sqlite=self.is_sqlite)
+        self.engine = _engine(url, busy_seconds if self.is_sqlite else None)
         self._looking = Lock()
         self._look: PoolProxiedConnection | None = None
         self._writer = self.engine.execution_options(begin="IMMEDIATE")
@@ -97,7 +97,7 @@ def _meaning(error: OperationalError) -> Exception | None:
     if "disk is full" in said or "disk full" in said or "no space left" in said:
         return StorageFull("the database's disk is full; nothing of this request was kept")
     if "locked" in said:
-        return Unavailable(f"another process held the database's write lock for {BUSY_SECONDS} s; try again")
+        return Unavailable("another process holds the database's write lock; try again")
     if "readonly" in said or "read-only" in said:
         return Unavailable("the database is read-only; nothing of this request was kept")
     if "unable to open" in said or "connect" in said or "terminat" in said:
@@ -105,10 +105,10 @@ def _meaning(error: OperationalError) -> Exception | None:
     return None
 
 
-def _engine(url: str, *, sqlite: bool) -> Engine:
-    if not sqlite:
+def _engine(url: str, busy_seconds: float | None) -> Engine:
+    if busy_seconds is None:
         return create_engine(url, pool_size=20, max_overflow=40, pool_pre_ping=True)
-    engine = create_engine(url, pool_size=20, max_overflow=60, connect_args={"timeout": BUSY_SECONDS})
+    engine = create_engine(url, pool_size=20, max_overflow=60, connect_args={"timeout": busy_seconds})
 
     @event.listens_for(engine, "connect")
     def configure(connection: SQLiteConnection, _: object) -> None:

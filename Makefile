@@ -1,0 +1,48 @@
+# `make demo` needs make, python3 (3.11 or later) and its venv module; nothing else has to be there.
+# PYTHON=python3.12 picks another interpreter. TORCH_INDEX=<URL of an index> takes PyTorch from there: on Linux the
+# usual PyTorch brings gigabytes for GPUs, the one of PyTorch's own CPU index does not.
+PYTHON ?= python3
+TORCH_INDEX ?=
+TORCH := torch==2.13.0
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo serve test lint clean
+
+help:  ## List the targets
+	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' Makefile | while IFS='|' read -r target what; do printf '%-14s %s\n' "$$target" "$$what"; done
+
+install: $(STAMP)  ## Make .venv with everything in it (once)
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Codewell needs Python 3.11 or later; $(PYTHON) is missing or older. Name another: make PYTHON=python3.12" >&2; exit 1; }
+	@echo "== making $(VENV)"
+	@$(PYTHON) -m venv $(VENV) || { echo "the venv module is missing; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --upgrade pip
+	@echo "== installing PyTorch (the largest part)"
+	@$(BIN)/python -m pip install $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
+	@echo "== installing Codewell and the rest"
+	@$(BIN)/python -m pip install --quiet -e ".[text,dev]"
+	@touch $(STAMP)
+
+demo: install  ## Run a server, ingest 12,000 texts, train, search and measure (minutes)
+	@$(BIN)/python examples/demo.py
+
+serve: install  ## Run the server on the data folder ./codewell-data
+	@$(BIN)/codewell serve
+
+test: install  ## Run the tests
+	$(BIN)/python -m pytest
+
+lint: install  ## Check format, lint, types and the arrows between packages
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:  ## Remove .venv, caches and builds; ./codewell-data stays
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

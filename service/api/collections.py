@@ -1,0 +1,57 @@
+"""Collections and their aliases. Knows no SQL."""
+
+from fastapi import APIRouter, Response
+
+from service.api.dependencies import CodewellDep
+from service.api.fields import Name
+from service.api.resources import AliasIn, AliasList, CollectionIn, CollectionList, CollectionOut
+
+router = APIRouter(tags=["collections"])
+
+
+@router.post("/collections", status_code=201)
+def create_collection(body: CollectionIn, codewell: CodewellDep) -> CollectionOut:
+    """Makes an empty collection; an ingest into an unknown one makes it too, with the defaults."""
+    codewell.catalog.create(
+        body.name, dimension=body.dimension, metric=body.metric, encoder=body.encoder, codec=body.codec
+    )
+    return CollectionOut.of(codewell.catalog.describe(body.name))
+
+
+@router.get("/collections")
+def list_collections(codewell: CodewellDep) -> CollectionList:
+    """Every collection by name."""
+    return CollectionList(collections=[CollectionOut.of(one) for one in codewell.catalog.list()])
+
+
+@router.get("/collections/{name}")
+def read_collection(name: str, codewell: CodewellDep) -> CollectionOut:
+    """One collection by name or alias: what it takes, what it holds, and what was measured of its codec."""
+    return CollectionOut.of(codewell.catalog.describe(name))
+
+
+@router.delete("/collections/{name}", status_code=204)
+def delete_collection(name: str, codewell: CodewellDep) -> Response:
+    """Removes a collection, its items, codes, jobs and aliases. There is no way back."""
+    codewell.catalog.delete(name)
+    return Response(status_code=204)
+
+
+@router.get("/aliases")
+def list_aliases(codewell: CodewellDep) -> AliasList:
+    """Every alias and the collection it stands for."""
+    return AliasList(aliases=codewell.catalog.aliases())
+
+
+@router.put("/aliases/{alias}")
+def point_alias(alias: Name, body: AliasIn, codewell: CodewellDep) -> AliasList:
+    """Makes an alias stand for a collection, or moves it there; a search sees either the old or the new one."""
+    codewell.catalog.point_alias(alias, body.collection)
+    return AliasList(aliases=codewell.catalog.aliases())
+
+
+@router.delete("/aliases/{alias}", status_code=204)
+def remove_alias(alias: str, codewell: CodewellDep) -> Response:
+    """Removes an alias; the collection stays."""
+    codewell.catalog.remove_alias(alias)
+    return Response(status_code=204)

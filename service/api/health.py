@@ -1,0 +1,35 @@
+"""Whether the process lives, and whether it can answer. Knows no collection."""
+
+from typing import Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+from service.api.dependencies import CodewellDep
+
+router = APIRouter(tags=["health"])
+
+
+class Alive(BaseModel):
+    """The process answers."""
+
+    status: Literal["alive"] = "alive"
+
+
+class Ready(BaseModel):
+    """The database answers too."""
+
+    status: Literal["ready"] = "ready"
+    collections: int
+
+
+@router.get("/livez")
+def livez() -> Alive:
+    """200 while the process answers at all."""
+    return Alive()
+
+
+@router.get("/readyz")
+def readyz(codewell: CodewellDep) -> Ready:
+    """200 when the database answers; 503 says why it does not."""
+    return Ready(collections=len(codewell.catalog.list()))

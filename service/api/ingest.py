@@ -1,0 +1,34 @@
+"""POST /ingest, as JSON. Knows no database."""
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from service.api import intake
+from service.api.dependencies import CodewellDep
+from service.api.schemas import IngestRequest, IngestResponse
+
+router = APIRouter(tags=["ingest"])
+
+NDJSON_BODY: dict[str, Any] = {
+    "requestBody": {
+        "content": {
+            "application/x-ndjson": {
+                "schema": {"type": "string"},
+                "example": '{"id": "a", "text": "a first text"}\n{"id": "b", "text": "a second text"}\n',
+            }
+        }
+    }
+}
+
+
+@router.post("/ingest", openapi_extra=NDJSON_BODY)
+def ingest(body: IngestRequest, codewell: CodewellDep) -> IngestResponse:
+    """Inserts items, or replaces those whose id exists. The answer means that they are committed.
+
+    As `application/x-ndjson` with `?collection=` the same items come a line each, are committed batch by batch without
+    holding the body in memory, and the answer's `results` lists only what was rejected, with its line.
+    """
+    items = intake.items(body, codewell.settings)
+    receipt = codewell.catalog.ingest(body.collection, items, atomic=body.atomic)
+    return IngestResponse.of(receipt.checked())

@@ -1,0 +1,93 @@
+"""From what was sent to what the service takes, within the limits of the settings. Knows no database."""
+
+import uuid
+from collections.abc import Sequence
+
+from service.api.schemas import IngestRequest, ItemIn, QueryIn, SearchRequest, Unreadable
+from service.collection import Query
+from service.errors import EmptyBatch, InvalidInput
+from service.item import Malformed, NewItem, checked_metadata
+from service.search import Plan
+from service.settings import Settings
+
+
+def items(request: IngestRequest, settings: Settings) -> list[NewItem | Malformed]:
+    """The batch.
+
+    Raises:
+        EmptyBatch, InvalidInput: more items than a request may have.
+    """
+    counted(request.items, settings.max_items, "items")
+    return [item(given, f"items[{position}]", settings) for position, given in enumerate(request.items)]
+
+
+def item(given: ItemIn | Unreadable, field: str, settings: Settings) -> NewItem | Malformed:
+    """One item, or why it cannot be taken; `field` is where it stands."""
+    if isinstance(given, Unreadable):
+        return Malformed(given.id, InvalidInput(given.detail, field=f"{field}.{given.field}" if given.field else field))
+    refusal = _refusal(given, field, settings)
+    if refusal is not None:
+        return Malformed(given.id, refusal)
+    return NewItem(given.id or uuid.uuid4().hex, given.text, given.vector, given.metadata)
+
+
+def queries(request: SearchRequest, settings: Settings) -> list[tuple[str, Query, QueryIn]]:
+    """The collection's name, the question and its own request, for one question or many.
+
+    Raises:
+        EmptyBatch, InvalidInput
+    """
+    if request.queries is None:
+        return [(request.collection, _query(request, "", settings), request)]
+    alone = sorted(request.model_fields_set - {"queries", "collection"})
+    if alone:
+        raise InvalidInput("with 'queries', each query carries its own fields", field=alone[0])
+    counted(request.queries, settings.max_items, "queries")
+    return [
+        (
+            given.collection if "collection" in given.model_fields_set else request.collection,
+            _query(given, f"queries[{position}].", settings),
+            given,
+        )
+        for position, given in enumerate(request.queries)
+    ]
+
+
+def counted(values: Sequence[object], most: int, field: str) -> None:
+    """Raises EmptyBatch or InvalidInput where there are none or too many."""
+    if not values:
+        raise EmptyBatch(f"'{field}' is empty; send 1 to {most}", field=field)
+    if len(values) > most:
+        raise InvalidInput(f"{len(values)} are more than the {most} a request may have; send several", field=field)
+
+
+def _query(given: QueryIn, field: str, settings: Settings) -> Query:
+    asked = [name for name in ("text", "vector", "id") if getattr(given, name) is not None]
+    if len(asked) != 1:
+        raise InvalidInput(f"give exactly one of text, vector and id, not {asked or 'none'}", field=f"{field}text")
+    if given.k > settings.max_k:
+        raise InvalidInput(f"{given.k} is more than the {settings.max_k} hits a query may ask for", field=f"{field}k")
+    if given.oversample > settings.max_oversample:
+        raise InvalidInput(f"{given.oversample} is above {settings.max_oversample}", field=f"{field}oversample")
+    if given.text is not None and len(given.text) > settings.max_text_chars:
+        raise InvalidInput(f"the text is longer than {settings.max_text_chars} characters", field=f"{field}text")
+    plan = Plan(given.k, given.oversample, given.index, given.stage)
+    return Query(given.text, given.vector, given.id, plan, field)
+
+
+def _refusal(given: ItemIn, field: str, settings: Settings) -> InvalidInput | None:
+    if given.text is None and given.vector is None:
+        return InvalidInput("an item has text, a vector or both; this one has neither", field=f"{field}.text")
+    if given.text is not None and len(given.text) > settings.max_text_chars:
+        return InvalidInput(f"the text is longer than {settings.max_text_chars} characters", field=f"{field}.text")
+    if given.text is not None and "\0" in given.text:
+        return InvalidInput("the text holds a NUL character, which databases do not store", field=f"{field}.text")
+    if given.vector is not None and given.vector.size > settings.max_dimension:
+        return InvalidInput(
+            f"the vector has {given.vector.size} numbers; {settings.max_dimension} is the most", field=f"{field}.vector"
+        )
+    try:
+        checked_metadata(given.metadata, settings.max_metadata_bytes, f"{field}.metadata")
+    except InvalidInput as error:
+        return error
+    return None

@@ -1,0 +1,60 @@
+"""Single items and lists of ids. Knows no SQL."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+
+from service.api import intake
+from service.api.dependencies import CodewellDep, CollectionDep
+from service.api.schemas import Deleted, GetRequest, IdList, Include, ItemPatch, ItemRead, ItemsRead
+from service.errors import ItemNotFound
+
+router = APIRouter(prefix="/collections/{name}/items", tags=["items"])
+
+
+@router.get("/{item_id:path}")
+def read_item(
+    item_id: str, collection: CollectionDep, include: Annotated[tuple[Include, ...], Query()] = ("text", "metadata")
+) -> ItemRead:
+    """One item as it is stored; `include=vector` adds its vector."""
+    (hit,) = collection.get([item_id], vectors="vector" in include)
+    if hit is None:
+        raise ItemNotFound(item_id, field="id")
+    return ItemRead.of(hit)
+
+
+@router.patch("/{item_id:path}")
+def patch_item(item_id: str, body: ItemPatch, collection: CollectionDep, codewell: CodewellDep) -> ItemRead:
+    """Changes metadata by JSON Merge Patch; the vector is not encoded again."""
+    return ItemRead.of(collection.patch(item_id, body.metadata, codewell.settings.max_metadata_bytes))
+
+
+@router.delete("/{item_id:path}", status_code=204)
+def delete_item(item_id: str, collection: CollectionDep) -> Response:
+    """Removes one item; the answer means that it is committed."""
+    _, deleted = collection.delete([item_id])
+    if not deleted:
+        raise ItemNotFound(item_id, field="id")
+    return Response(status_code=204)
+
+
+@router.post("/get")
+def get_items(body: GetRequest, collection: CollectionDep, codewell: CodewellDep) -> ItemsRead:
+    """Many items by id; those that do not exist are listed as missing."""
+    intake.counted(body.ids, codewell.settings.max_items, "ids")
+    hits = collection.get(body.ids, vectors="vector" in body.include)
+    found = [ItemRead.of(hit) for hit in hits if hit is not None]
+    return ItemsRead(items=found, missing=[item_id for item_id, hit in zip(body.ids, hits, strict=True) if hit is None])
+
+
+@router.post("/delete")
+def delete_items(body: IdList, collection: CollectionDep, codewell: CodewellDep) -> Deleted:
+    """Removes many items by id; those that do not exist are listed as missing."""
+    intake.counted(body.ids, codewell.settings.max_items, "ids")
+    seq, deleted = collection.delete(list(dict.fromkeys(body.ids)))
+    ids = dict.fromkeys(body.ids)
+    return Deleted(
+        seq=seq,
+        deleted=[item_id for item_id in ids if item_id in deleted],
+        missing=[item_id for item_id in ids if item_id not in deleted],
+    )

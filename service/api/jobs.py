@@ -1,0 +1,33 @@
+"""Training, and the jobs it runs in. Knows no process."""
+
+from fastapi import APIRouter
+
+from service.api.dependencies import CodewellDep, CollectionDep
+from service.api.resources import JobList, JobOut, TrainRequest
+
+router = APIRouter(tags=["jobs"])
+
+
+@router.post("/collections/{name}/train", status_code=202)
+def train(name: str, collection: CollectionDep, codewell: CodewellDep, body: TrainRequest | None = None) -> JobOut:
+    """Trains a codec on the collection's vectors and publishes it, while search and ingest go on."""
+    parameters = (body or TrainRequest()).checked(collection.dim).model_dump(mode="json", exclude_none=True)
+    return JobOut.of(codewell.jobs.submit(name, "train", parameters))
+
+
+@router.get("/jobs")
+def list_jobs(codewell: CodewellDep, collection: str | None = None) -> JobList:
+    """The newest hundred jobs, of one collection or of all."""
+    return JobList(jobs=[JobOut.of(job) for job in codewell.jobs.list(collection)])
+
+
+@router.get("/jobs/{job_id}")
+def read_job(job_id: str, codewell: CodewellDep) -> JobOut:
+    """How far a job is, and how it ended."""
+    return JobOut.of(codewell.jobs.get(job_id))
+
+
+@router.delete("/jobs/{job_id}")
+def cancel_job(job_id: str, codewell: CodewellDep) -> JobOut:
+    """Cancels a job: at once where it is queued, within moments where it runs; an ended one stays as it is."""
+    return JobOut.of(codewell.jobs.cancel(job_id))

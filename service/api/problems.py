@@ -1,0 +1,102 @@
+"""Errors as RFC 9457 problem JSON. Knows the error tree and nothing of what raised it."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from models import BadConfig
+from service.errors import BatchRejected, CodewellError, InvalidInput, Unavailable
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+LONGEST_INPUT = 100
+"""Characters of a refused input that are repeated in the answer."""
+
+
+def problem(error: CodewellError) -> JSONResponse:
+    """The answer for an error of the tree."""
+    body: dict[str, Any] = {
+        "type": "urn:codewell:" + error.title.lower().replace(" ", "-"),
+        "title": error.title,
+        "status": error.status,
+        "detail": error.detail,
+    }
+    if error.field is not None:
+        body["field"] = error.field
+    body |= error.members
+    headers = {"Retry-After": str(error.retry_after)} if isinstance(error, Unavailable) else None
+    return JSONResponse(body, error.status, headers, MEDIA_TYPE)
+
+
+def field_path(location: Sequence[int | str]) -> str:
+    """("body", "items", 3, "vector") as "items[3].vector"."""
+    path = ""
+    for part in location[1:] if location and location[0] in ("body", "query", "path", "header") else location:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+    return path
+
+
+def readable(error: Any) -> str:
+    """One of pydantic's errors in words, with the refused input where it is short."""
+    given = error.get("input")
+    said = str(error["msg"]).removeprefix("Value error, ")
+    short = isinstance(given, int | float | None) or (isinstance(given, str) and len(given) <= LONGEST_INPUT)
+    return f"{said}; got {given!a}" if short and error["type"] != "missing" else said
+
+
+def install(app: FastAPI) -> None:
+    """Makes every error of the app a problem."""
+
+    @app.exception_handler(CodewellError)
+    def known(_: Request, error: CodewellError) -> JSONResponse:
+        return problem(error)
+
+    @app.exception_handler(BadConfig)
+    def configuration(_: Request, error: BadConfig) -> JSONResponse:
+        return problem(InvalidInput(error.detail, field=f"codec.{error.field}"))
+
+    @app.exception_handler(RequestValidationError)
+    def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
+        errors: list[dict[str, object]] = [
+            {"field": field_path(one["loc"]) or "body", "detail": readable(one)} for one in error.errors()
+        ]
+        if any(one["type"] == "json_invalid" for one in error.errors()):
+            detail = f"the body is not JSON: {error.errors()[0].get('ctx', {}).get('error', 'malformed')}"
+            return problem(InvalidInput(detail, field="body"))
+        if isinstance(error.errors()[0]["input"], bytes):
+            return problem(InvalidInput("send the body as application/json", field="body"))
+        first = errors[0]
+        return problem(BatchRejected(f"{first['field']}: {first['detail']}", errors))
+
+    @app.exception_handler(HTTPException)
+    def plain(_: Request, error: HTTPException) -> JSONResponse:
+        if isinstance(error.__cause__, CodewellError):
+            return problem(error.__cause__)
+        if error.status_code == 400 and error.__cause__ is not None:  # FastAPI could not parse the body
+            return problem(InvalidInput(_unparsed(error.__cause__), field="body"))
+        body = {
+            "type": "about:blank",
+            "title": str(error.detail),
+            "status": error.status_code,
+            "detail": str(error.detail),
+        }
+        return JSONResponse(body, error.status_code, error.headers, MEDIA_TYPE)
+
+    @app.exception_handler(Exception)
+    def unknown(request: Request, error: Exception) -> JSONResponse:
+        log.exception("%s %s failed", request.method, request.url.path, exc_info=error)
+        return problem(CodewellError("the server met an error that it did not expect; its log has the details"))
+
+
+def _unparsed(cause: BaseException) -> str:
+    if isinstance(cause, RecursionError):
+        return "the body is nested too deep"
+    if isinstance(cause, UnicodeDecodeError):
+        return "the body is not JSON: it is not UTF-8"
+    return f"the body is not JSON that can be read: {cause}"

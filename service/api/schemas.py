@@ -1,0 +1,257 @@
+"""Requests and answers as JSON. Knows the service's types, not how they come about."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, StringConstraints, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+
+from service.api.fields import ItemId, Name, Strict, Vector, is_text
+from service.api.problems import field_path, readable
+from service.collection import Answer, Hit
+from service.errors import CodewellError
+from service.index.segment import IndexKind
+from service.receipt import ItemResult, ItemStatus, Receipt
+from service.search import Stage
+
+
+class ItemIn(Strict):
+    """An item: text, vector or both; with both, the vector is searched and the text is kept."""
+
+    id: ItemId | None = Field(None, description="Made where none is given")
+    text: Annotated[str, StringConstraints(min_length=1)] | None = None
+    vector: Vector | None = None
+    metadata: dict[str, Any] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """An item that is not of the form: it is rejected by itself, not with its batch."""
+
+    id: str | None
+    field: str
+    detail: str
+
+
+def _kept(given: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return handler(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        named = given.get("id") if isinstance(given, dict) else None
+        return Unreadable(named if is_text(named) else None, field_path(first["loc"]), readable(first))
+
+
+Incoming = Annotated[ItemIn, WrapValidator(_kept)]
+"""An item, or an `Unreadable` in its place."""
+
+
+class IngestRequest(Strict):
+    """Items to insert or, where their id exists, to replace."""
+
+    collection: Name = "default"
+    items: list[Incoming] = Field(description="An item that cannot be kept is rejected by itself")
+    atomic: bool = Field(False, description="Keep all items or none")
+
+
+class ItemError(BaseModel):
+    """Why an item was rejected."""
+
+    title: str
+    field: str | None
+    detail: str
+
+    @classmethod
+    def of(cls, error: CodewellError, *, within_batch: bool) -> "ItemError":
+        """An item's error; in a stream, a field is named within its line."""
+        field = error.field
+        if field is not None and not within_batch:
+            field = field.partition("].")[2] or None
+        return cls(title=error.title, field=field, detail=error.detail)
+
+
+class ItemOut(BaseModel):
+    """What became of an item."""
+
+    id: str | None
+    status: ItemStatus
+    error: ItemError | None = None
+    warning: str | None = Field(None, description="What the encoder left out of a text that is longer than it reads")
+    line: int | None = Field(None, description="Where it stood in a streamed ingest, from 1")
+
+    @classmethod
+    def of(cls, result: ItemResult, line: int | None = None) -> "ItemOut":
+        """The outcome of one item."""
+        return cls(
+            id=result.id,
+            status=result.status,
+            error=None if result.error is None else ItemError.of(result.error, within_batch=line is None),
+            warning=result.warning,
+            line=line,
+        )
+
+
+class Counts(BaseModel):
+    """Items by outcome."""
+
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    rejected: int = 0
+
+
+class IngestResponse(BaseModel):
+    """Everything it counts as inserted or updated is committed."""
+
+    collection: str
+    seq: int
+    counts: Counts
+    results: list[ItemOut]
+
+    @classmethod
+    def of(cls, receipt: Receipt) -> "IngestResponse":
+        """The answer for a receipt."""
+        counts = Counts(**{status.value: receipt.count(status) for status in ItemStatus})
+        results = [ItemOut.of(result) for result in receipt.results]
+        return cls(collection=receipt.collection, seq=receipt.seq, counts=counts, results=results)
+
+
+class StreamResponse(IngestResponse):
+    """What came of a stream; `results` lists its first rejected lines."""
+
+    committed_through_line: int
+
+
+Include = Literal["text", "metadata", "vector"]
+
+
+class QueryIn(Strict):
+    """One question: exactly one of text, vector and id."""
+
+    collection: Name = "default"
+    text: Annotated[str, StringConstraints(min_length=1)] | None = None
+    vector: Vector | None = None
+    id: ItemId | None = Field(None, description="More like this item, without itself")
+    k: int = Field(10, ge=1, description="Hits wanted")
+    index: IndexKind = Field(IndexKind.FAISS, description="What finds the shortlist; exact reads every original vector")
+    oversample: int = Field(10, ge=1, description="The shortlist has k * oversample items")
+    stage: Stage = Field(Stage.RESCORE, description="Where to stop: rescore gives exact scores from original vectors")
+    include: tuple[Include, ...] = Field(("text", "metadata"), description="What a hit carries beside id and score")
+
+
+class SearchRequest(QueryIn):
+    """One question, or many in `queries`."""
+
+    queries: list[QueryIn] | None = Field(
+        None, description="Many questions, answered together; each may name its collection"
+    )
+
+
+class HitOut(BaseModel):
+    """A found item; higher scores are better (l2: minus the squared distance)."""
+
+    id: str
+    score: float
+    text: str | None = None
+    metadata: dict[str, Any] | None = None
+    vector: list[float] | None = None
+
+
+class AnswerOut(BaseModel):
+    """The hits of one question, best first."""
+
+    hits: list[HitOut]
+    generation: int | None = Field(description="The codec that found them; none before the first training")
+    partial: bool = Field(description="Fewer hits than there could be")
+    partial_reason: str | None = None
+
+    @classmethod
+    def of(cls, answer: Answer, include: Sequence[Include]) -> "AnswerOut":
+        """The answer to one query."""
+        return cls(
+            hits=[hit_out(hit, include) for hit in answer.hits],
+            generation=answer.generation,
+            partial=answer.partial_reason is not None,
+            partial_reason=answer.partial_reason,
+        )
+
+
+class SearchResponse(AnswerOut):
+    """The answer to one question."""
+
+    took_ms: float
+
+
+class BatchResponse(BaseModel):
+    """The answers to many, in their order."""
+
+    results: list[AnswerOut]
+    took_ms: float
+
+
+def hit_out(hit: Hit, include: Sequence[Include]) -> HitOut:
+    """A hit with what was asked for."""
+    return HitOut(
+        id=hit.item.item_id,
+        score=hit.score,
+        text=hit.item.text if "text" in include else None,
+        metadata=json.loads(hit.item.metadata) if "metadata" in include else None,
+        vector=hit.vector.tolist() if "vector" in include and hit.vector is not None else None,
+    )
+
+
+class ItemRead(BaseModel):
+    """An item as it is stored."""
+
+    id: str
+    text: str | None
+    metadata: dict[str, Any]
+    vector: list[float] | None = None
+    created_at: float
+    updated_at: float
+
+    @classmethod
+    def of(cls, hit: Hit) -> "ItemRead":
+        """The item of a hit."""
+        return cls(
+            id=hit.item.item_id,
+            text=hit.item.text,
+            metadata=json.loads(hit.item.metadata),
+            vector=None if hit.vector is None else hit.vector.tolist(),
+            created_at=hit.item.created_at,
+            updated_at=hit.item.updated_at,
+        )
+
+
+class ItemPatch(Strict):
+    """A change of metadata: null removes a key, objects merge, anything else replaces (JSON Merge Patch)."""
+
+    metadata: dict[str, Any]
+
+
+class IdList(Strict):
+    """Ids of items."""
+
+    ids: list[ItemId]
+
+
+class GetRequest(IdList):
+    """Items to read."""
+
+    include: tuple[Include, ...] = ("text", "metadata")
+
+
+class ItemsRead(BaseModel):
+    """The items that exist, in the order asked for, and the ids that do not."""
+
+    items: list[ItemRead]
+    missing: list[str]
+
+
+class Deleted(BaseModel):
+    """What a deletion did; it is committed."""
+
+    seq: int
+    deleted: list[str]
+    missing: list[str]

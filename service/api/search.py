@@ -1,0 +1,45 @@
+"""POST /search: one question or many. Knows no index."""
+
+import time
+
+from fastapi import APIRouter
+
+from service.api import intake
+from service.api.dependencies import CodewellDep
+from service.api.schemas import AnswerOut, BatchResponse, QueryIn, SearchRequest, SearchResponse
+from service.bootstrap import Codewell
+from service.collection import Query
+
+router = APIRouter(tags=["search"])
+
+
+@router.post("/search", response_model_exclude_none=False)
+def search(body: SearchRequest, codewell: CodewellDep) -> SearchResponse | BatchResponse:
+    """The nearest items to a text, a vector or an item. `queries` asks many questions in one pass.
+
+    Before a collection's first training the answer is exact. Higher scores are better: the cosine, the inner product,
+    or minus the squared distance.
+    """
+    began = time.perf_counter()
+    answers = _answered(intake.queries(body, codewell.settings), codewell)
+    took_ms = round(1000 * (time.perf_counter() - began), 3)
+    if body.queries is not None:
+        return BatchResponse(results=answers, took_ms=took_ms)
+    return SearchResponse(**answers[0].model_dump(), took_ms=took_ms)
+
+
+def _answered(asked: list[tuple[str, Query, QueryIn]], codewell: Codewell) -> list[AnswerOut]:
+    """Questions to one collection go in one pass; the answers keep the order of the questions."""
+    by_collection: dict[str, list[int]] = {}
+    for position, (name, _, _) in enumerate(asked):
+        by_collection.setdefault(name, []).append(position)
+    answers: dict[int, AnswerOut] = {}
+    for name, positions in by_collection.items():
+        vectors = any("vector" in asked[position][2].include for position in positions)
+        field = asked[positions[0]][1].field
+        found = codewell.catalog.open(name, f"{field}collection").search(
+            [asked[position][1] for position in positions], vectors=vectors
+        )
+        for position, answer in zip(positions, found, strict=True):
+            answers[position] = AnswerOut.of(answer, asked[position][2].include)
+    return [answers[position] for position in range(len(asked))]

@@ -1,0 +1,63 @@
+"""The one place that picks classes: settings in, a wired service out. Knows no HTTP."""
+
+import os
+from collections.abc import Mapping
+from threading import BoundedSemaphore
+from types import TracebackType
+
+import faiss
+import torch
+
+from service.catalog import Catalog
+from service.jobs import Jobs
+from service.poller import Poller
+from service.runner import Runner, remove_leftovers
+from service.settings import Settings
+from service.store.database import Database
+from service.text.encoder import TextEncoder
+
+
+class Codewell:
+    """The running service without its HTTP: a context that owns the database, the threads and the jobs."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        cores = os.cpu_count() or 1
+        self.database = Database(settings.database)
+        computing = BoundedSemaphore(settings.concurrent_searches or cores)
+        default_encoder = None if settings.encoder == "none" else settings.encoder
+        self.catalog = Catalog(self.database, encoders(settings), computing, settings.max_dimension, default_encoder)
+        self.jobs = Jobs(self.database)
+        self._runner = Runner(settings, self.jobs)
+        self._poller = Poller(self.database, self.catalog, settings.poll_ms)
+
+    def __enter__(self) -> "Codewell":
+        # One thread a search: several searches at a time are what uses the cores.
+        faiss.omp_set_num_threads(1)
+        torch.set_num_threads(self.settings.threads or os.cpu_count() or 1)
+        self.settings.data_dir.mkdir(parents=True, exist_ok=True)
+        self.database.create_tables()
+        remove_leftovers(self.settings.data_dir, self.jobs)
+        self._runner.start()
+        self._poller.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._poller.stop()
+        self._runner.stop()
+        self.database.close()
+
+
+def encoders(settings: Settings) -> Mapping[str, TextEncoder]:
+    """The text encoders that the settings allow, by name; models are loaded when first used."""
+    from service.text.openai import OpenAIEncoder
+    from service.text.sentence import SentenceEncoder
+    from service.text.tfidf import TfidfEncoder
+
+    found: list[TextEncoder] = [SentenceEncoder(settings.sentence_model), TfidfEncoder(settings.tfidf_dimension)]
+    if settings.openai_url is not None and settings.openai_model is not None:
+        key = settings.openai_api_key.get_secret_value() if settings.openai_api_key is not None else None
+        found.append(OpenAIEncoder(settings.openai_url, settings.openai_model, key))
+    return {encoder.name: encoder for encoder in found}

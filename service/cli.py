@@ -1,0 +1,246 @@
+"""The command `codewell`. Knows the server only through its REST API, but for `serve`, which is the server.
+
+Exit codes of every command: 0 done; 1 an error, said in one line on stderr; 2 wrong usage; 3 `ingest` rejected some
+items and kept the others; 130 Ctrl-C. Nothing heavy is imported before a command needs it.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
+
+import typer
+
+from service.client import Client, ClientError
+from service.console import Progress, print_certificate, print_hits, print_status, print_summary, shown
+
+HELP = """Retrieval over codes of a few bytes: run the server, fill it, train it, ask it.
+
+Exit codes: 0 done, 1 an error, 2 wrong usage, 3 ingest rejected some items, 130 Ctrl-C.
+"""
+JOB_SECONDS = 0.5
+"""Between two looks at a job."""
+ACTIVE = ("queued", "running")
+
+app = typer.Typer(
+    help=HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
+)
+
+Url = Annotated[
+    str | None, typer.Option(help="Server to talk to; without it CODEWELL_URL, or else http://127.0.0.1:8000.")
+]
+CollectionName = Annotated[str, typer.Option(help="Collection, or an alias of one.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
+
+
+def main() -> None:
+    """The entry point."""
+    try:
+        app()
+    except ClientError as error:
+        _fail(str(error))
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on; overrides CODEWELL_HOST.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port, 0 for a free one; overrides CODEWELL_PORT.")] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Folder of the data, made if need be; overrides CODEWELL_DATA_DIR.")
+    ] = None,
+    log_level: Annotated[
+        str | None, typer.Option(help="critical, error, warning, info or debug; overrides CODEWELL_LOG_LEVEL.")
+    ] = None,
+) -> None:
+    """Run the server until Ctrl-C or SIGTERM.
+
+    Every other setting comes from the environment (CODEWELL_...). Exits with 1 where the port is in use or the data
+    folder or database cannot be used.
+    """
+    from pydantic import ValidationError
+
+    from service.serving import CannotServe, run
+    from service.settings import Settings
+
+    given = {"host": host, "port": port, "data_dir": data_dir, "log_level": log_level}
+    try:
+        settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors()[0]
+        _fail(f"CODEWELL_{'_'.join(str(part) for part in first['loc']).upper()}: {first['msg']}")
+    try:
+        run(settings, typer.echo)
+    except CannotServe as error:
+        _fail(str(error))
+
+
+@app.command()
+def ingest(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="Items: .jsonl or .ndjson (also .gz), or a matrix in .npy.",
+        ),
+    ],
+    collection: CollectionName = "default",
+    url: Url = None,
+    batch: Annotated[int, typer.Option(min=1, max=10_000, help="Items sent and committed together.")] = 256,
+    vectors: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Matrix (.npy) whose rows are the vectors of FILE's lines."),
+    ] = None,
+    id_field: Annotated[str, typer.Option(help="Field of a line that holds the id.")] = "id",
+    text_field: Annotated[str, typer.Option(help="Field of a line that holds the text.")] = "text",
+    vector_field: Annotated[str, typer.Option(help="Field of a line that holds the vector.")] = "vector",
+) -> None:
+    """Send the items of FILE, batch by batch.
+
+    An id that exists is replaced, equal items are left alone. A line is an object with id, text and/or vector, and
+    metadata. Rows of a matrix get their number, from 0, as id. Progress goes to stderr, as JSON lines where that is no
+    terminal. Ctrl-C leaves what was committed; the same command again goes on. Exit code 0: all kept; 3: some rejected,
+    of which the first ten are named with their line; 1: error.
+    """
+    from service.upload import SUFFIXES, Fields, Source, Tally, UnreadableFile, upload
+
+    if not file.name.endswith(SUFFIXES):
+        raise typer.BadParameter(f"{file} ends in none of {', '.join(SUFFIXES)}", param_hint="FILE")
+    if vectors is not None and file.name.endswith(".npy"):
+        raise typer.BadParameter("a matrix of vectors goes beside lines, not beside a matrix", param_hint="--vectors")
+    tally, code, began = Tally(), 0, time.monotonic()
+    unit = "line"
+    try:
+        source = Source(file, vectors, Fields(id_field, text_field, vector_field))
+        unit = source.unit
+        with _client(url) as client:
+            client.ready()
+            with Progress(f"ingest {file.name}", source.total, "items") as progress:
+                upload(client, collection, source, batch, tally, progress.to)
+    except KeyboardInterrupt:
+        typer.echo(f"stopped: {tally.kept:,} items are committed; the same command again goes on", err=True)
+        code = 130
+    except (ClientError, UnreadableFile) as error:
+        typer.echo(f"codewell: {shown(str(error), 1_000)}", err=True)
+        code = 1
+    for number, reason in tally.rejections:
+        typer.echo(f"{file}: {unit} {number}: {shown(reason, 300)}", err=True)
+    if tally.rejected > len(tally.rejections):
+        typer.echo(f"... and {tally.rejected - len(tally.rejections):,} more were rejected", err=True)
+    summary = {"collection": collection, **tally.counts, "rejected": tally.rejected, "shortened": tally.shortened}
+    print_summary(summary | {"seconds": round(time.monotonic() - began, 2)})
+    raise typer.Exit(code or (3 if tally.rejected else 0))
+
+
+@app.command()
+def train(
+    collection: CollectionName = "default",
+    url: Url = None,
+    size: Annotated[int | None, typer.Option("--bytes", min=1, help="Bytes of a code, at most.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the vectors, at most.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Ends training after this long.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Same seed and vectors: same codec.")] = None,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Print the job's id and leave it.")] = False,
+) -> None:
+    """Train a codec on a collection and publish it.
+
+    Search and ingest go on meanwhile. Prints what was measured before publishing. Ctrl-C only stops watching: the job
+    goes on. Exit code 1: the job failed or was cancelled.
+    """
+    training = {"epochs": epochs, "minutes": minutes, "seed": seed}
+    body: dict[str, Any] = {"training": {name: value for name, value in training.items() if value is not None}}
+    with _client(url) as client:
+        if size is not None:
+            body["codec"] = client.collection(collection)["codec"] | {"bytes": size, "latents": None}
+        job = client.train(collection, body)
+        if no_wait:
+            typer.echo(job["id"])
+            return
+        try:
+            with Progress(f"train {collection}", 1) as progress:
+                while job["state"] in ACTIVE:
+                    progress.to(job["progress"], job["message"] or job["state"])
+                    time.sleep(JOB_SECONDS)
+                    job = client.job(job["id"])
+                progress.to(job["progress"], job["message"])
+        except (KeyboardInterrupt, ClientError) as error:
+            typer.echo(f"\njob {job['id']} was not cancelled: `codewell status` shows how far it is", err=True)
+            if isinstance(error, ClientError):
+                raise
+            raise typer.Exit(130) from None
+    if job["state"] != "succeeded":
+        _fail(f"job {job['id']} {job['state']}: {job['message']}")
+    result = job["result"]
+    if not sys.stdout.isatty():
+        said = {"job": job["id"], "state": job["state"], "generation": result["generation"]}
+        typer.echo(json.dumps(said | {"seconds": result["seconds"], "certificate": result["certificate"]}))
+        return
+    typer.echo(f"generation {result['generation']} is published, {result['seconds']:.1f} s")
+    print_certificate(result["certificate"])
+
+
+@app.command()
+def search(
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What to look for.")],
+    collection: CollectionName = "default",
+    url: Url = None,
+    k: Annotated[int, typer.Option("-k", "--k", min=1, help="Hits wanted.")] = 10,
+    index: Annotated[
+        Literal["faiss", "buckets", "exact"], typer.Option(help="What finds the shortlist; exact reads every original.")
+    ] = "faiss",
+    oversample: Annotated[int, typer.Option(min=1, help="The shortlist has k times as many items.")] = 10,
+    stage: Annotated[
+        Literal["shortlist", "refine", "rescore"], typer.Option(help="Where to stop; rescore reads original vectors.")
+    ] = "rescore",
+    as_json: Json = False,
+) -> None:
+    """Find the items nearest to TEXT.
+
+    Prints rank, score, id and text, best first; higher scores are better.
+    """
+    body = {"collection": collection, "text": text, "k": k, "index": index, "oversample": oversample, "stage": stage}
+    with _client(url) as client:
+        answer = client.search(body)
+    if as_json:
+        typer.echo(json.dumps(answer))
+        return
+    print_hits(answer)
+
+
+@app.command()
+def status(url: Url = None, as_json: Json = False) -> None:
+    """Show collections, newest jobs and readiness.
+
+    Exit code 1: the server is not ready.
+    """
+    client = _client(url)
+    told: dict[str, Any] = {"url": client.url, "ready": False, "detail": None, "collections": [], "jobs": []}
+    with client:
+        try:
+            client.ready()
+            told |= {"ready": True, "collections": client.collections(), "jobs": client.jobs()}
+        except ClientError as error:
+            told["detail"] = str(error)
+    if as_json:
+        typer.echo(json.dumps(told))
+        raise typer.Exit(0 if told["ready"] else 1)
+    if not told["ready"]:
+        _fail(f"not ready: {told['detail']}")
+    print_status(told)
+
+
+def _client(url: str | None) -> Client:
+    from service.settings import ClientSettings
+
+    return Client(url or ClientSettings().url)
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(f"codewell: {shown(message, 1_000)}", err=True)
+    raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

