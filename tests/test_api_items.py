@@ -60,7 +60,7 @@ def test_ids_of_every_kind_are_read_found_and_deleted(server: Server, name: str)
     assert server.post("/search", {"collection": name, "vector": [1, 0]})["hits"] == []
 
 
-@pytest.mark.parametrize("item_id", ["a\nb", "a\tb", "\x7f"])
+@pytest.mark.parametrize("item_id", ["a\nb", "a\tb", "\x7f"], ids=["line-end", "tab", "delete"])
 def test_an_id_holds_no_control_characters(server: Server, name: str, item_id: str) -> None:
     items = [{"id": item_id, "vector": [1, 0]}]
     answer = server.client.post("/ingest", json={"collection": name, "items": items})
