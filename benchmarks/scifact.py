@@ -3,7 +3,7 @@
     codewell serve                                # with CODEWELL_TRAIN_AT=0, so that training is asked for here
     python -m benchmarks.scifact DATA [--url http://127.0.0.1:8000] [--collection scifact]
 
-DATA is a folder with corpus.jsonl (id, title, text), queries.jsonl (id, text) and qrels.tsv (query, document, relevance),
+DATA is a folder with corpus.jsonl (id, title, text), queries.jsonl (id, text) and qrels.tsv (query, document, grade),
 as BEIR ships it. nDCG@10 with binary relevance: the sum over relevant hits of 1 / log2(rank + 1), divided by the
 largest sum there can be; the mean over judged queries.
 """
