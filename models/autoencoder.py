@@ -1,10 +1,16 @@
 """The base of every architecture: encode, decode, loss. Knows no optimiser, no bytes on disk and no numpy."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+
+from models.metric import Metric
+from models.space import Space
+
+BUCKET_AXES = 16
+"""Leading axes of the latents that hash buckets divide along: more of them separate true neighbours sooner."""
 
 
 class Autoencoder(nn.Module, ABC):
@@ -15,14 +21,21 @@ class Autoencoder(nn.Module, ABC):
     """
 
     kind: ClassVar[str]
+    config: Any
+    """The frozen dataclass that it was made of."""
     mean: Tensor
     scale: Tensor
+    centre: Tensor
+    axes: Tensor
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, latents: int) -> None:
         super().__init__()
         self.dim = dim
+        self.latents = latents
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("centre", torch.zeros(latents))
+        self.register_buffer("axes", torch.eye(latents)[:, :BUCKET_AXES].contiguous())
 
     def start(self, sample: Tensor, generator: torch.Generator) -> None:
         """Takes mean and scale from an (n, D) sample; an architecture adds its own start, drawn from `generator`."""
@@ -33,7 +46,11 @@ class Autoencoder(nn.Module, ABC):
         self.scale.copy_(spread if spread > 0 else torch.ones_like(spread))
 
     def settle(self, sample: Tensor) -> None:
-        """Fits what is not trained by gradient (ranges of a quantiser) to the trained network. (n, D)."""
+        """Fits to the trained network what no gradient trains: here the axes in which latents vary most. (n, D)."""
+        z = self.encode(sample)
+        self.centre.copy_(z.mean(dim=0))
+        _, axes = torch.linalg.eigh((z - self.centre).T @ (z - self.centre))
+        self.axes.copy_(axes.flip(1)[:, : self.axes.shape[1]])
 
     def standardized(self, x: Tensor) -> Tensor:
         """H = (x - mean) / scale."""
@@ -67,6 +84,15 @@ class Autoencoder(nn.Module, ABC):
     @abstractmethod
     def unpack(self, codes: Tensor) -> Tensor:
         """(n, code_bytes) uint8 to the (n, m) latents they stand for."""
+
+    @abstractmethod
+    def space(self) -> Space:
+        """How an index reads the codes."""
+
+    def points(self, x: Tensor, metric: Metric) -> Tensor:
+        """(q, D) queries to what is compared with stored latents: their own latents, unless the metric wants more."""
+        del metric
+        return self.encode(x)
 
     def error(self, x: Tensor) -> Tensor:
         """Mean squared error of x through its code and back, in units of the data's variance: a scalar."""

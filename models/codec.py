@@ -2,7 +2,6 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from functools import cache
 from typing import ClassVar
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from models.errors import BadCodes, BadVectors
 from models.metric import Codes, Metric, Scores, Vectors, paired_scores, prepared
+from models.space import Space
 
 BLOCK = 8_192
 """Vectors encoded or decoded at once, so that memory does not grow with their number."""
@@ -18,25 +18,6 @@ WIDEST_BUCKET_KEY = 16
 """Bits of the longest bucket key; an index uses as many of them as suit its size."""
 TABLES = 4
 """Hash tables a codec has keys for: each costs 4 bytes a vector, and the eighth found two points of recall more."""
-
-
-@dataclass(frozen=True)
-class FloatSpace:
-    """Codes are float32 vectors, compared as such."""
-
-    dim: int
-
-
-@dataclass(frozen=True)
-class ScalarSpace:
-    """Codes are latents on even grids of 2^bits values: low + width (c + 1/2) / (2^bits - 1)."""
-
-    bits: int
-    """4, 8, or 16 for float16."""
-    low: NDArray[np.float32]
-    """(m,)"""
-    width: NDArray[np.float32]
-    """(m,)"""
 
 
 @cache
@@ -48,9 +29,6 @@ def rotations(r: int) -> NDArray[np.float32]:
         normals = rng.standard_normal((r, WIDEST_BUCKET_KEY))
         tables.append(np.linalg.qr(normals)[0] if r >= WIDEST_BUCKET_KEY else normals / np.linalg.norm(normals, axis=0))
     return np.ascontiguousarray(np.hstack(tables), np.float32)
-
-
-Space = FloatSpace | ScalarSpace
 
 
 class Codec(ABC):

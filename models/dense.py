@@ -10,10 +10,9 @@ from torch import Tensor, nn
 from models.autoencoder import Autoencoder
 from models.corruption import Corruption, CorruptionKind
 from models.errors import BadConfig
+from models.metric import Metric
 from models.scalar_code import LatentType, ScalarCode
-
-BUCKET_AXES = 16
-"""Leading axes of the latents that hash buckets divide along: more of them separate true neighbours sooner."""
+from models.space import ScalarSpace
 
 
 @dataclass(frozen=True)
@@ -76,15 +75,12 @@ class DenseAutoencoder(Autoencoder):
     """
 
     kind = "dense"
-    centre: Tensor
-    axes: Tensor
+    config: DenseConfig
 
     def __init__(self, dim: int, config: DenseConfig) -> None:
-        super().__init__(dim)
+        super().__init__(dim, config.latents)
         self.config = config
         self.code = ScalarCode(config.latents, config.latent_type)
-        self.register_buffer("centre", torch.zeros(config.latents))
-        self.register_buffer("axes", torch.eye(config.latents)[:, :BUCKET_AXES].contiguous())
         self.encoder = nn.Linear(dim, config.latents)
         self.decoder = nn.Linear(config.latents, dim)
         self.encoder_net = _perceptron((dim, *config.hidden, config.latents)) if config.hidden else None
@@ -115,12 +111,9 @@ class DenseAutoencoder(Autoencoder):
                 _begin(net, generator)
 
     def settle(self, sample: Tensor) -> None:
-        """Fits the latents' grids, and the axes in which latents vary most: hash buckets divide along those."""
-        z = self.encode(sample)
-        self.code.fit(z)
-        self.centre.copy_(z.mean(dim=0))
-        _, axes = torch.linalg.eigh((z - self.centre).T @ (z - self.centre))
-        self.axes.copy_(axes.flip(1)[:, : self.axes.shape[1]])
+        """Fits the latents' grids as well."""
+        super().settle(sample)
+        self.code.fit(self.encode(sample))
 
     def encode(self, x: Tensor) -> Tensor:
         """(n, D) to (n, m)."""
@@ -143,6 +136,14 @@ class DenseAutoencoder(Autoencoder):
     def unpack(self, codes: Tensor) -> Tensor:
         """(n, code_bytes) uint8 to (n, m)."""
         return self.code.unpack(codes)
+
+    def space(self) -> ScalarSpace:
+        """The latents' grids."""
+        return self.code.space()
+
+    def points(self, x: Tensor, metric: Metric) -> Tensor:
+        """encode(q); under ip the linear path back, D^T q, for <q, D z> = <D^T q, z>."""
+        return x @ self.decoder.weight if metric is Metric.IP else self.encode(x)
 
     def _latents(self, h: Tensor) -> Tensor:
         z: Tensor = self.encoder(h)

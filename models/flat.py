@@ -4,8 +4,9 @@ import json
 
 import numpy as np
 
-from models.codec import Codec, FloatSpace
+from models.codec import Codec
 from models.metric import Codes, Metric, Vectors
+from models.space import FloatSpace
 
 
 class FlatCodec(Codec):

@@ -1,25 +1,20 @@
 """A trained autoencoder as a codec: the one place where numpy meets torch. Knows no index and no training loop."""
 
 import copy
-import hashlib
-import json
-import struct
 from dataclasses import asdict
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor
 
-from models.codec import Codec, ScalarSpace
-from models.dense import DenseAutoencoder, DenseConfig
-from models.errors import CodecError, DamagedCodec
+from models.autoencoder import Autoencoder
+from models.codec import Codec
+from models.errors import DamagedCodec
 from models.metric import Codes, Metric, Vectors
-
-FORMAT = 1
-"""Of the saved bytes; another one is refused."""
+from models.saving import Tensors, saved
+from models.space import Space
 
 
 class LearnedCodec(Codec):
@@ -28,7 +23,7 @@ class LearnedCodec(Codec):
     Weights are kept in float16: rounding them costs no recall that can be measured and halves what a codec takes.
     """
 
-    def __init__(self, model: DenseAutoencoder, metric: Metric) -> None:
+    def __init__(self, model: Autoencoder, metric: Metric) -> None:
         self.kind = model.kind  # type: ignore[misc]
         self.dim = model.dim
         self.metric = metric
@@ -43,15 +38,14 @@ class LearnedCodec(Codec):
         self._encoder = copy.deepcopy(rounded).double()
 
     @property
-    def config(self) -> DenseConfig:
-        """What the autoencoder was made of."""
+    def config(self) -> Any:
+        """The frozen dataclass that the autoencoder was made of."""
         return self._encoder.config
 
     @cached_property
-    def space(self) -> ScalarSpace:
-        """The latents' grids."""
-        code = self._encoder.code
-        return ScalarSpace(code.latent_type.bits, _floats(code.low), _floats(code.width))
+    def space(self) -> Space:
+        """As the architecture says."""
+        return self._decoder.space()
 
     def bucket_axes(self, latents: Vectors) -> Vectors:
         """The latents along the axes in which they vary most. (n, m) to (n, r), r at most 16."""
@@ -63,11 +57,9 @@ class LearnedCodec(Codec):
             return _floats(self._encoder.encode(_doubles(self.checked(vectors))))
 
     def points(self, queries: Vectors) -> Vectors:
-        """encode(q); under ip the linear path back, D^T q, for <q, D z> = <D^T q, z>. (q, D) to (q, m)."""
-        if self.metric is not Metric.IP:
-            return self.latents(queries)
+        """(q, D) queries to the (q, m) points that are compared with stored latents."""
         with torch.inference_mode():
-            return _floats(_doubles(self.checked(queries)) @ self._encoder.decoder.weight)
+            return _floats(self._encoder.points(_doubles(self.checked(queries)), self.metric))
 
     def stored_latents(self, codes: Codes) -> Vectors:
         """(n, code_bytes) codes to (n, m) float32."""
@@ -76,38 +68,21 @@ class LearnedCodec(Codec):
 
     def to_bytes(self) -> bytes:
         """Safetensors; the JSON in its metadata carries kind, configuration and the weights' checksum."""
-        about = {
-            "format": FORMAT,
-            "kind": self.kind,
-            "dim": self.dim,
-            "metric": self.metric,
-            "config": asdict(self.config),
-            "checksum": _checksum(self._weights),
-        }
-        return save(self._weights, metadata={"codewell": json.dumps(about, sort_keys=True)})
+        about = {"kind": self.kind, "dim": self.dim, "metric": self.metric, "config": asdict(self.config)}
+        return saved(about, {name: tensor.numpy() for name, tensor in self._weights.items()})
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> "LearnedCodec":
-        """The codec that `to_bytes` wrote; its codes are bit for bit the same.
+    def restored(cls, model: Autoencoder, metric: Metric, tensors: Tensors) -> "LearnedCodec":
+        """The codec whose weights these are; its codes are bit for bit the same.
 
         Raises:
-            DamagedCodec: cut short, altered, or of another format.
+            DamagedCodec: the weights are not those of such a model.
         """
         try:
-            (header_length,) = struct.unpack("<Q", data[:8])
-            about = json.loads(json.loads(data[8 : 8 + header_length])["__metadata__"]["codewell"])
-            if about["format"] != FORMAT:
-                raise DamagedCodec(f"the codec is of format {about['format']}, this program reads format {FORMAT}")
-            weights = load(data)
-            if _checksum(weights) != about["checksum"]:
-                raise DamagedCodec("the codec's weights do not match their checksum")
-            model = DenseAutoencoder(about["dim"], DenseConfig.from_dict(about["config"]))
-            model.load_state_dict(weights)
-            return cls(model, Metric(about["metric"]))
-        except CodecError:
-            raise
-        except (ValueError, KeyError, TypeError, RuntimeError, struct.error, SafetensorError) as error:
-            raise DamagedCodec(f"these bytes are not a whole codec: {error}") from error
+            model.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in tensors.items()})
+        except RuntimeError as error:
+            raise DamagedCodec(f"the weights do not fit their configuration: {error}") from error
+        return cls(model, metric)
 
     def _encode(self, vectors: Vectors) -> Codes:
         with torch.inference_mode():
@@ -124,11 +99,3 @@ def _doubles(vectors: Vectors) -> Tensor:
 
 def _floats(tensor: Tensor) -> Vectors:
     return tensor.numpy().astype(np.float32)
-
-
-def _checksum(weights: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(weights):
-        digest.update(name.encode())
-        digest.update(weights[name].contiguous().numpy().tobytes())
-    return digest.hexdigest()

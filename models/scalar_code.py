@@ -5,6 +5,8 @@ from enum import StrEnum
 import torch
 from torch import Tensor, nn
 
+from models.space import ScalarSpace
+
 
 class LatentType(StrEnum):
     """How one latent is stored."""
@@ -43,6 +45,10 @@ class ScalarCode(nn.Module):
     def code_bytes(self) -> int:
         """Bytes of one code; an odd number of int4 latents leaves half of the last byte empty."""
         return (self.latents * self.latent_type.bits + 7) // 8
+
+    def space(self) -> ScalarSpace:
+        """The grids as an index reads them."""
+        return ScalarSpace(self.latent_type.bits, self.low.float().numpy(), self.width.float().numpy())
 
     def steps(self, z: Tensor) -> Tensor:
         """The grid position of each latent, a whole number in 0..L, as float. (n, m) to (n, m)."""

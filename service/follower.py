@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
-from models import Codec, FlatCodec, LearnedCodec, Metric
+from models import Codec, FlatCodec, Metric, load_codec
 from service.errors import CollectionNotFound
 from service.index.segment import RowArray
 from service.index.view import View
@@ -96,7 +96,7 @@ class Follower:
             return FlatCodec(self.dim, self.metric)
         if generation_id not in self._codecs:
             generation = session.get_one(GenerationRow, generation_id)
-            self._codecs = {generation_id: LearnedCodec.from_bytes(generation.codec)}
+            self._codecs = {generation_id: load_codec(generation.codec)}
         return self._codecs[generation_id]
 
 

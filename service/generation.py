@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
-from models import DenseAutoencoder, Epoch, LearnedCodec, Metric, Vectors, prepared, train
+from models import Codec, Epoch, Metric, Vectors, fit, prepared
 from service.certificate import HeldOut, measure
 from service.codec_spec import CodecSpec, TrainingSpec
 from service.errors import CollectionNotFound, TooFewItems
@@ -54,11 +54,14 @@ class Build:
         began = time.monotonic()
         self._report(0.0, "reading vectors")
         held_out, vectors = self._sample(train_sample)
-        model = DenseAutoencoder(self._dim, self._spec.config(self._dim))
-        run = train(
-            model, vectors, self._training.config(), progress=self._trained, checkpoint=self._scratch / "checkpoint"
+        codec, run = fit(
+            self._spec.config(self._dim),
+            vectors,
+            self._metric,
+            self._training.config(),
+            progress=self._trained,
+            checkpoint=self._scratch / "checkpoint",
         )
-        codec = LearnedCodec(model, self._metric)
         saved = codec.to_bytes()
         generation_id = self._start(codec, saved)
         self._encode(codec, generation_id)
@@ -68,7 +71,7 @@ class Build:
             "held_out_error": round(run.best.held_out_error, 5),
             "trained_on": run.trained_on,
             "training_seconds": round(run.seconds, 2),
-            "codec": {"kind": codec.kind, **asdict(codec.config)},
+            "codec": {"kind": codec.kind, **asdict(self._spec.config(self._dim))},
             "seed": self._training.seed,
         }
         self._report(0.97, "publishing")
@@ -112,7 +115,7 @@ class Build:
     def _trained(self, share: float, epoch: Epoch) -> None:
         self._report(0.05 + 0.55 * share, f"training: epoch {epoch.number}, held-out error {epoch.held_out_error:.4f}")
 
-    def _start(self, codec: LearnedCodec, saved: bytes) -> int:
+    def _start(self, codec: Codec, saved: bytes) -> int:
         with self._database.writing() as session:
             self._row(session, lock=True)
             generation = GenerationRow(
@@ -127,7 +130,7 @@ class Build:
             session.flush()
             return generation.id
 
-    def _encode(self, codec: LearnedCodec, generation_id: int) -> None:
+    def _encode(self, codec: Codec, generation_id: int) -> None:
         """Stores the code of every row; rows that are deleted meanwhile get none."""
         last, done = 0, 0
         with self._database.reading() as session:
@@ -145,7 +148,7 @@ class Build:
             last, done = page[-1][0], done + len(page)
             self._report(0.6 + 0.3 * min(1.0, done / total), f"encoding: {done} of {total} items")
 
-    def _measure(self, codec: LearnedCodec, generation_id: int, held_out: HeldOut, codec_bytes: int) -> dict[str, Any]:
+    def _measure(self, codec: Codec, generation_id: int, held_out: HeldOut, codec_bytes: int) -> dict[str, Any]:
         rows, codes, last = [], [], 0
         while True:
             with self._database.reading() as session:
@@ -158,7 +161,7 @@ class Build:
         view = View.of(generation_id, codec, 0, np.concatenate(rows), np.concatenate(codes))
         return measure(view, held_out, self._blocks(), self._originals, codec_bytes)
 
-    def _publish(self, codec: LearnedCodec, generation_id: int, certificate: dict[str, Any]) -> int | None:
+    def _publish(self, codec: Codec, generation_id: int, certificate: dict[str, Any]) -> int | None:
         """Encodes what came last under the collection's lock and swaps; returns the generation before."""
         self._encode(codec, generation_id)  # most of what came while measuring, before the lock is taken
         with self._database.writing() as session:
@@ -206,6 +209,6 @@ def _matrix(page: list[tuple[int, bytes]]) -> NDArray[np.float32]:
     return np.frombuffer(b"".join(vector for _, vector in page), "<f4").reshape(len(page), -1)
 
 
-def _encoded(codec: LearnedCodec, page: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+def _encoded(codec: Codec, page: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
     codes = codec.encode(_matrix(page))
     return [(row, code.tobytes()) for (row, _), code in zip(page, codes, strict=True)]

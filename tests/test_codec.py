@@ -22,6 +22,7 @@ from models import (
     LearnedCodec,
     Metric,
     exact_neighbours,
+    load_codec,
     recall,
 )
 from tests.conftest import clustered, started_codec
@@ -128,7 +129,8 @@ def test_bucket_keys_are_the_signs_of_the_margins(codec: Codec) -> None:
 
 def test_a_reloaded_codec_gives_the_same_codes(tiny_codec: LearnedCodec) -> None:
     vectors = clustered(500, DIM, 3)
-    again = LearnedCodec.from_bytes(tiny_codec.to_bytes())
+    again = load_codec(tiny_codec.to_bytes())
+    assert isinstance(again, LearnedCodec)
     assert np.array_equal(again.encode(vectors), tiny_codec.encode(vectors))
     assert np.array_equal(again.decode(again.encode(vectors)), tiny_codec.decode(tiny_codec.encode(vectors)))
     assert again.fingerprint == tiny_codec.fingerprint
@@ -140,8 +142,8 @@ def test_another_process_gives_the_same_codes(tiny_codec: LearnedCodec, tmp_path
     (tmp_path / "codec").write_bytes(tiny_codec.to_bytes())
     np.save(tmp_path / "x.npy", vectors)
     program = (
-        "import sys, numpy as np; from models import LearnedCodec;"
-        "c = LearnedCodec.from_bytes(open('codec', 'rb').read());"
+        "import sys, numpy as np; from models import load_codec;"
+        "c = load_codec(open('codec', 'rb').read());"
         "codes = c.encode(np.load('x.npy')); np.save('codes.npy', codes); np.save('keys.npy', c.bucket_keys(codes))"
     )
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
@@ -164,7 +166,7 @@ def test_damaged_bytes_are_refused(tiny_codec: LearnedCodec, data: st.DataObject
         position = data.draw(st.integers(0, len(saved) - 1))
         saved[position] ^= 1 << data.draw(st.integers(0, 7))
     try:
-        again = LearnedCodec.from_bytes(bytes(saved))
+        again = load_codec(bytes(saved))
     except (DamagedCodec, BadConfig):
         return
     # A flipped bit in the JSON's white space or in an unused character of the header may harm nothing.

@@ -7,7 +7,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from models import Codec, Codes, FloatSpace, Metric, Neighbours, Vectors
+from models import Codec, Codes, FloatSpace, Metric, Neighbours, ProductSpace, ScalarSpace, Vectors
 
 QUERY_BLOCK = 512
 """Queries handed to FAISS at once."""
@@ -26,23 +26,16 @@ class FaissIndex:
         self._index = _empty_index(codec)
         if len(codes):
             self._index.add_sa_codes(np.ascontiguousarray(codes))
+        self.codes = self._stored()
 
     def __len__(self) -> int:
         return int(self._index.ntotal)
 
     @property
-    def codes(self) -> Codes:
-        """(n, code_bytes), a view into the index: keep the index while you use it."""
-        if not len(self):
-            return np.empty((0, self.codec.code_bytes), np.uint8)
-        flat = faiss.rev_swig_ptr(self._index.codes.data(), len(self) * self.codec.code_bytes)
-        codes: Codes = flat.reshape(len(self), self.codec.code_bytes)
-        return codes
-
-    @property
     def ram_bytes(self) -> int:
-        """Bytes that the codes take."""
-        return len(self) * self.codec.code_bytes
+        """Bytes that the codes take, and the slots that an inverted list repeats."""
+        listed = isinstance(self._index, faiss.IndexIVF)
+        return len(self) * (self.codec.code_bytes + (8 if listed else 0))
 
     def search(self, queries: Vectors, k: int, live: NDArray[np.uint8]) -> Neighbours:
         """(q, D) queries to the best k slots of each whose bit in `live` (little-endian bitmap, n bits) is set.
@@ -51,7 +44,8 @@ class FaissIndex:
         """
         points = self.codec.points(queries)
         bitmap = faiss.IDSelectorBitmap(len(self), faiss.swig_ptr(live))
-        parameters = faiss.SearchParameters(sel=bitmap)
+        listed = isinstance(self._index, faiss.IndexIVF)
+        parameters = faiss.SearchParametersIVF(sel=bitmap) if listed else faiss.SearchParameters(sel=bitmap)
         found = [
             self._index.search(points[start : start + QUERY_BLOCK], k, params=parameters)
             for start in range(0, len(points), QUERY_BLOCK)
@@ -62,6 +56,15 @@ class FaissIndex:
             scores = -scores
         return Neighbours(slots, np.where(slots < 0, -np.inf, scores).astype(np.float32))
 
+    def _stored(self) -> Codes:
+        """(n, code_bytes), a view into the index: who holds it must hold this object too."""
+        if not len(self):
+            return np.empty((0, self.codec.code_bytes), np.uint8)
+        listed = isinstance(self._index, faiss.IndexIVF)
+        start = self._index.invlists.get_codes(0) if listed else self._index.codes.data()
+        codes: Codes = faiss.rev_swig_ptr(start, len(self) * self.codec.code_bytes)
+        return codes.reshape(len(self), self.codec.code_bytes)
+
 
 def _empty_index(codec: Codec) -> faiss.Index:
     """The index that reads this codec's bytes as they are."""
@@ -70,8 +73,25 @@ def _empty_index(codec: Codec) -> faiss.Index:
     space = codec.space
     if isinstance(space, FloatSpace):
         return faiss.IndexFlat(space.dim, metric)
-    index = faiss.IndexScalarQuantizer(len(space.low), SCALAR_TYPES[space.bits], metric)
-    if space.bits != 16:
-        faiss.copy_array_to_vector(np.concatenate((space.low, space.width)), index.sq.trained)
+    if isinstance(space, ScalarSpace):
+        index = faiss.IndexScalarQuantizer(len(space.low), SCALAR_TYPES[space.bits], metric)
+        if space.bits != 16:
+            faiss.copy_array_to_vector(np.concatenate((space.low, space.width)), index.sq.trained)
+        index.is_trained = True
+        return index
+    if isinstance(space, ProductSpace):
+        return _product_index(space, metric)
+    raise TypeError(f"FAISS reads no {type(space).__name__}")
+
+
+def _product_index(space: ProductSpace, metric: int) -> faiss.Index:
+    """One inverted list over all codes: IndexPQ would scan as fast, but takes no selector."""
+    m, _, width = space.centroids.shape
+    coarse = faiss.IndexFlat(m * width, metric)
+    coarse.add(np.zeros((1, m * width), np.float32))
+    index = faiss.IndexIVFPQ(coarse, m * width, 1, m, 8, metric)
+    index.by_residual = False
+    index.do_polysemous_training = False
+    faiss.copy_array_to_vector(np.ascontiguousarray(space.centroids, np.float32).ravel(), index.pq.centroids)
     index.is_trained = True
     return index

@@ -1,0 +1,72 @@
+"""Every kind of codec by name: made, trained, and read back. Knows no architecture's insides."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from models.autoencoder import Autoencoder
+from models.codec import Codec
+from models.dense import DenseAutoencoder, DenseConfig
+from models.errors import DamagedCodec
+from models.learned import LearnedCodec
+from models.metric import Metric, Vectors
+from models.saving import loaded
+from models.training import Progress, TrainingConfig, TrainingRun, train
+
+CodecConfig = DenseConfig
+
+
+class Kind(NamedTuple):
+    """An architecture and what it is configured by."""
+
+    architecture: type[Autoencoder]
+    config: type[Any]
+    codec: type[LearnedCodec] = LearnedCodec
+
+
+KINDS: dict[str, Kind] = {
+    "dense": Kind(DenseAutoencoder, DenseConfig),
+}
+
+
+class Fitted(NamedTuple):
+    """A trained codec and how its training went."""
+
+    codec: Codec
+    run: TrainingRun
+
+
+def fit(
+    config: CodecConfig,
+    vectors: Vectors,
+    metric: Metric,
+    training: TrainingConfig,
+    *,
+    progress: Progress | None = None,
+    checkpoint: Path | None = None,
+) -> Fitted:
+    """Trains a codec of the configuration's kind on (n, D) float32 vectors, prepared for the metric.
+
+    Raises:
+        TooFewVectors, TrainingStopped: see `train`.
+    """
+    kind = next(kind for kind in KINDS.values() if kind.config is type(config))
+    model = kind.architecture(vectors.shape[1], config)
+    run = train(model, vectors, training, progress=progress, checkpoint=checkpoint)
+    return Fitted(kind.codec(model, metric), run)
+
+
+def load_codec(data: bytes) -> Codec:
+    """The codec that `to_bytes` wrote; its codes are bit for bit the same.
+
+    Raises:
+        DamagedCodec: cut short, altered, of another format or of an unknown kind.
+    """
+    about, tensors = loaded(data)
+    try:
+        kind = KINDS[about["kind"]]
+        model = kind.architecture(about["dim"], kind.config.from_dict(about["config"]))
+        return kind.codec.restored(model, Metric(about["metric"]), tensors)
+    except (KeyError, ValueError, TypeError) as error:
+        if isinstance(error, DamagedCodec):
+            raise
+        raise DamagedCodec(f"the codec's description is not one: {error}") from error
