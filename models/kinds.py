@@ -1,5 +1,6 @@
 """Every kind of codec by name: made, trained, and read back. Knows no architecture's insides."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ CodecConfig = DenseConfig
 class Kind(NamedTuple):
     """An architecture and what it is configured by."""
 
-    architecture: type[Autoencoder]
+    architecture: Callable[[int, Any], Autoencoder]
     config: type[Any]
     codec: type[LearnedCodec] = LearnedCodec
 
