@@ -89,6 +89,9 @@ class Autoencoder(nn.Module, ABC):
     def space(self) -> Space:
         """How an index reads the codes."""
 
+    def forget_decoder(self) -> None:
+        """Drops what only `decode` needs, where there is much of it: this copy will only encode."""
+
     def points(self, x: Tensor, metric: Metric) -> Tensor:
         """(q, D) queries to what is compared with stored latents: their own latents, unless the metric wants more."""
         del metric

@@ -1,6 +1,7 @@
 """A training cut off anywhere goes on from its last whole epoch. Knows the loop's state, not its steps."""
 
 import json
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,6 +56,9 @@ class Checkpoint:
         save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, self.folder / weights)
         draft = self.folder / "training.json.draft"
         draft.write_text(json.dumps({"weights": weights, "epochs": epochs, "best": best}))
+        for written in (self.folder / weights, draft):
+            with written.open("rb") as file:
+                os.fsync(file.fileno())
         draft.replace(self.record)
         for old in self.folder.glob("epoch-*.safetensors"):
             if old.name != weights:

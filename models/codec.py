@@ -154,6 +154,11 @@ class Codec(ABC):
         """The whole codec, safetensors with JSON metadata; `load_codec` reads it."""
 
     @property
+    @abstractmethod
+    def ram_bytes(self) -> int:
+        """Bytes that the codec itself takes while it serves."""
+
+    @property
     def fingerprint(self) -> str:
         """16 hex digits of the saved bytes' SHA-256: equal fingerprints give equal codes."""
         return hashlib.sha256(self.to_bytes()).hexdigest()[:16]

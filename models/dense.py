@@ -137,6 +137,10 @@ class DenseAutoencoder(Autoencoder):
         """(n, code_bytes) uint8 to (n, m)."""
         return self.code.unpack(codes)
 
+    def forget_decoder(self) -> None:
+        """Drops the wide part of the decoder."""
+        self.decoder_net = None
+
     def space(self) -> ScalarSpace:
         """The latents' grids."""
         return self.code.space()

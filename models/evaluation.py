@@ -25,6 +25,7 @@ def top(scores: Scores, rows: NDArray[np.int64], k: int) -> Neighbours:
     """The k best columns of (q, n) scores, best first, ties by smaller row; `rows` is (n,) or (q, n)."""
     _, n = scores.shape
     rows = np.broadcast_to(rows, scores.shape)
+    scores = np.where(np.isnan(scores), np.float32(-np.inf), scores)  # a partition would take NaN for the largest
     if n > 4 * k:
         # argpartition picks any of several equal scores at the edge; keeping all that reach the k-th is what
         # makes ties stable, and a few more columns cost nothing.

@@ -24,6 +24,11 @@ class FlatCodec(Codec):
         """Plain float32."""
         return FloatSpace(self.dim)
 
+    @property
+    def ram_bytes(self) -> int:
+        """Nothing is learned."""
+        return 0
+
     def latents(self, vectors: Vectors) -> Vectors:
         """The vectors as they are compared."""
         return self.checked(vectors)

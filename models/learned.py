@@ -28,14 +28,14 @@ class LearnedCodec(Codec):
         self.dim = model.dim
         self.metric = metric
         self.code_bytes = model.code_bytes
-        self._weights = {
+        weights = {
             name: tensor.detach().cpu().to(torch.float16 if tensor.ndim == 2 else torch.float32, copy=True)
             for name, tensor in model.state_dict().items()
         }
-        rounded = copy.deepcopy(model).cpu().eval().requires_grad_(False)
-        rounded.load_state_dict(self._weights)
-        self._decoder = rounded
-        self._encoder = copy.deepcopy(rounded).double()
+        self._decoder = copy.deepcopy(model).cpu().eval().requires_grad_(False)
+        self._decoder.load_state_dict(weights)
+        self._encoder = copy.deepcopy(self._decoder).double()
+        self._encoder.forget_decoder()
 
     @property
     def config(self) -> Any:
@@ -69,7 +69,15 @@ class LearnedCodec(Codec):
     def to_bytes(self) -> bytes:
         """Safetensors; the JSON in its metadata carries kind, configuration and the weights' checksum."""
         about = {"kind": self.kind, "dim": self.dim, "metric": self.metric, "config": asdict(self.config)}
-        return saved(about, {name: tensor.numpy() for name, tensor in self._weights.items()})
+        weights = self._decoder.state_dict()
+        halves = {name: tensor.half() if tensor.ndim == 2 else tensor for name, tensor in weights.items()}
+        return saved(about, {name: tensor.numpy() for name, tensor in halves.items()})
+
+    @property
+    def ram_bytes(self) -> int:
+        """Bytes of the networks held, in float32 for decoding and in float64 for encoding."""
+        held = [*self._decoder.state_dict().values(), *self._encoder.state_dict().values()]
+        return sum(tensor.nbytes for tensor in held)
 
     @classmethod
     def restored(cls, model: Autoencoder, metric: Metric, tensors: Tensors) -> "LearnedCodec":

@@ -37,10 +37,12 @@ def prepared(vectors: Vectors, metric: Metric) -> Vectors:
 def score_matrix(queries: Vectors, vectors: Vectors, metric: Metric) -> Scores:
     """All scores at once by one matrix product: (q, D) and (n, D) to (q, n).
 
-    Under l2 the expanded square loses digits when vectors are long and close together: rank a shortlist
-    of it again with `paired_scores`.
+    Under l2 the square is expanded about the vectors' mean, where fewest digits cancel; rank a shortlist of it again
+    with `paired_scores` where the last digits matter.
     """
     if metric is Metric.L2:
+        centre = vectors.mean(axis=0)
+        queries, vectors = queries - centre, vectors - centre
         products = queries @ vectors.T
         squares = np.einsum("nd,nd->n", vectors, vectors)
         return np.asarray(2 * products - squares - np.einsum("qd,qd->q", queries, queries)[:, None], np.float32)

@@ -20,7 +20,8 @@ Tensors = dict[str, NDArray[Any]]
 
 def saved(about: Mapping[str, Any], tensors: Tensors) -> bytes:
     """The bytes of a codec; `about` is JSON and must name its `kind`."""
-    about = {**about, "format": FORMAT, "checksum": _checksum(tensors)}
+    about = {**about, "format": FORMAT}
+    about["checksum"] = _checksum(about, tensors)
     return save(tensors, metadata={"codewell": json.dumps(about, sort_keys=True)})
 
 
@@ -36,8 +37,9 @@ def loaded(data: bytes) -> tuple[dict[str, Any], Tensors]:
         if about["format"] != FORMAT:
             raise DamagedCodec(f"the codec is of format {about['format']}, this program reads format {FORMAT}")
         tensors = load(data)
-        if _checksum(tensors) != about["checksum"]:
-            raise DamagedCodec("the codec's weights do not match their checksum")
+        checksum = about.pop("checksum")
+        if _checksum(about, tensors) != checksum:
+            raise DamagedCodec("the codec does not match its checksum")
     except (ValueError, KeyError, TypeError, struct.error, SafetensorError) as error:
         if isinstance(error, DamagedCodec):
             raise
@@ -45,8 +47,8 @@ def loaded(data: bytes) -> tuple[dict[str, Any], Tensors]:
     return about, tensors
 
 
-def _checksum(tensors: Tensors) -> str:
-    digest = hashlib.sha256()
+def _checksum(about: Mapping[str, Any], tensors: Tensors) -> str:
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for name in sorted(tensors):
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(tensors[name]).tobytes())

@@ -7,6 +7,9 @@ from torch import Tensor, nn
 
 from models.space import ScalarSpace
 
+HALF = 65_504.0
+"""The largest float16."""
+
 
 class LatentType(StrEnum):
     """How one latent is stored."""
@@ -82,7 +85,7 @@ class ScalarCode(nn.Module):
     def pack(self, z: Tensor) -> Tensor:
         """(n, m) latents to (n, code_bytes) uint8; int4 puts the even latent into the low half of its byte."""
         if self.latent_type is LatentType.FLOAT16:
-            return z.to(torch.float16).contiguous().view(torch.uint8)
+            return z.clamp(-HALF, HALF).to(torch.float16).contiguous().view(torch.uint8)
         steps = self.steps(z).to(torch.uint8)
         if self.latent_type is LatentType.INT8:
             return steps

@@ -1,11 +1,9 @@
 """The one place that picks classes: settings in, a wired service out. Knows no HTTP."""
 
-import os
 from collections.abc import Mapping
 from threading import BoundedSemaphore
 from types import TracebackType
 
-import faiss
 import torch
 
 from service.catalog import Catalog
@@ -22,9 +20,8 @@ class Codewell:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        cores = os.cpu_count() or 1
         self.database = Database(settings.database)
-        computing = BoundedSemaphore(settings.concurrent_searches or cores)
+        computing = BoundedSemaphore(settings.concurrent_searches or settings.cores)
         default_encoder = None if settings.encoder == "none" else settings.encoder
         self.catalog = Catalog(self.database, encoders(settings), computing, settings.max_dimension, default_encoder)
         self.jobs = Jobs(self.database)
@@ -32,9 +29,7 @@ class Codewell:
         self._poller = Poller(self.database, self.catalog, settings.poll_ms)
 
     def __enter__(self) -> "Codewell":
-        # One thread a search: several searches at a time are what uses the cores.
-        faiss.omp_set_num_threads(1)
-        torch.set_num_threads(self.settings.threads or os.cpu_count() or 1)
+        torch.set_num_threads(self.settings.cores)
         self.settings.data_dir.mkdir(parents=True, exist_ok=True)
         self.database.create_tables()
         remove_leftovers(self.settings.data_dir, self.jobs)

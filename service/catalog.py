@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -21,7 +21,7 @@ from service.receipt import Receipt, batch_rejected
 from service.store import store
 from service.store.database import Database
 from service.store.tables import AliasRow, CollectionRow, GenerationRow
-from service.text.encoder import TextEncoder
+from service.text.encoder import AbsentEncoder, TextEncoder
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,16 @@ class Catalog:
             raise CollectionNotFound(name, field=field)
         with self._opening:
             if row.id not in self._opened:
-                encoder = self.encoders.get(row.encoder) if row.encoder is not None else None
-                self._opened[row.id] = Collection(row, self._database, encoder, self._computing)
+                self._opened[row.id] = Collection(row, self._database, self._encoder_of(row), self._computing)
             return self._opened[row.id]
+
+    def _encoder_of(self, row: CollectionRow) -> TextEncoder | None:
+        if row.encoder is None:
+            return None
+        encoder = self.encoders.get(row.encoder)
+        if encoder is not None and encoder.identity == row.encoder_identity:
+            return encoder
+        return AbsentEncoder(row.encoder, row.encoder_identity or "", row.dimension, encoder)
 
     def ingest(self, name: str, items: Sequence[NewItem | Malformed], *, atomic: bool = False) -> Receipt:
         """Ingests into the collection; where there is none, one is made for the first item with a vector, of its
@@ -147,6 +154,7 @@ class Catalog:
             dimension=dimension,
             metric=metric.value,
             encoder=encoder,
+            encoder_identity=self.encoders[encoder].identity if encoder is not None else None,
             codec=codec.model_dump(mode="json"),
             created_at=time.time(),
         )
@@ -196,6 +204,11 @@ class Catalog:
         with self._database.reading() as session:
             rows = session.scalars(select(CollectionRow).order_by(CollectionRow.name))
             return [_described(session, row) for row in rows]
+
+    def count(self) -> int:
+        """How many collections there are."""
+        with self._database.reading() as session:
+            return session.scalar(select(func.count()).select_from(CollectionRow)) or 0
 
     def aliases(self) -> dict[str, str]:
         """Every alias and the collection it stands for."""

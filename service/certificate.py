@@ -25,7 +25,7 @@ class HeldOut(NamedTuple):
 
 
 def measure(
-    view: View, held_out: HeldOut, blocks: Iterable[tuple[RowArray, Vectors]], originals: Originals, codec_bytes: int
+    view: View, held_out: HeldOut, blocks: Iterable[tuple[RowArray, Vectors]], originals: Originals
 ) -> dict[str, Any]:
     """recall@10 of the held-out items against exact search over all `blocks`, for each index and stage.
 
@@ -43,7 +43,7 @@ def measure(
             found = search(view, held_out.vectors, Plan(K + 1, OVERSAMPLE, kind, stage), originals)
             rows = np.stack([_others(rows, own) for rows, own in zip(found.rows, held_out.rows, strict=True)])
             figures[kind][stage] = round(float(recall(rows, true_rows).mean()), 4)
-        total_bytes[kind] = round((view.ram_bytes + codec_bytes) / items, 2)
+        total_bytes[kind] = round((view.ram_bytes + view.codec.ram_bytes) / items, 2)
     return {
         "items": len(view),
         "queries": len(held_out.rows),

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
-from service.client import Client, ClientError
+from service.client import Client, ClientError, ServerRefused
 from service.console import Progress, print_certificate, print_hits, print_status, print_summary, shown
 
 HELP = """Retrieval over codes of a few bytes: run the server, fill it, train it, ask it.
@@ -154,7 +154,7 @@ def train(
     with _client(url) as client:
         if size is not None:
             body["codec"] = client.collection(collection)["codec"] | {"bytes": size, "latents": None}
-        job = client.train(collection, body)
+        job = _begun(client, collection, body)
         if no_wait:
             typer.echo(job["id"])
             return
@@ -183,7 +183,8 @@ def train(
 
 @app.command()
 def search(
-    text: Annotated[str, typer.Argument(metavar="TEXT", help="What to look for.")],
+    text: Annotated[str | None, typer.Argument(metavar="[TEXT]", help="What to look for.")] = None,
+    item_id: Annotated[str | None, typer.Option("--id", help="Instead of a text: more like this item.")] = None,
     collection: CollectionName = "default",
     url: Url = None,
     k: Annotated[int, typer.Option("-k", "--k", min=1, help="Hits wanted.")] = 10,
@@ -196,11 +197,14 @@ def search(
     ] = "rescore",
     as_json: Json = False,
 ) -> None:
-    """Find the items nearest to TEXT.
+    """Find the items nearest to TEXT, or to the item --id.
 
     Prints rank, score, id and text, best first; higher scores are better.
     """
-    body = {"collection": collection, "text": text, "k": k, "index": index, "oversample": oversample, "stage": stage}
+    if (text is None) == (item_id is None):
+        raise typer.BadParameter("give either a text or --id", param_hint="TEXT")
+    asked = {"text": text} if text is not None else {"id": item_id}
+    body = {"collection": collection, "k": k, "index": index, "oversample": oversample, "stage": stage} | asked
     with _client(url) as client:
         answer = client.search(body)
     if as_json:
@@ -229,6 +233,19 @@ def status(url: Url = None, as_json: Json = False) -> None:
     if not told["ready"]:
         _fail(f"not ready: {told['detail']}")
     print_status(told)
+
+
+def _begun(client: Client, collection: str, body: dict[str, Any]) -> dict[str, Any]:
+    """A new training, or the one that is under way already: with CODEWELL_TRAIN_AT a collection begins by itself."""
+    try:
+        return client.train(collection, body)
+    except ServerRefused as refused:
+        name = client.collection(collection)["name"]
+        active = [job for job in client.jobs() if job["collection"] == name and job["state"] in ACTIVE]
+        if refused.status != 409 or not active:
+            raise
+        typer.echo(f"a training is under way already; following job {active[0]['id']}", err=True)
+        return active[0]
 
 
 def _client(url: str | None) -> Client:

@@ -2,6 +2,7 @@
 
 import json
 import time
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import ip_address
 from types import TracebackType
@@ -87,8 +88,12 @@ class Client:
     # what goes in
 
     def ingest(self, collection: str, items: Sequence[Mapping[str, Any]], *, atomic: bool = False) -> dict[str, Any]:
-        """Sends one batch; the answer means that it is committed."""
-        body = {"collection": collection, "items": items, "atomic": atomic}
+        """Sends one batch; the answer means that it is committed.
+
+        Items without an id get one here, for a batch that is sent again must not be kept twice.
+        """
+        named = [item if item.get("id") is not None else {**item, "id": uuid.uuid4().hex} for item in items]
+        body = {"collection": collection, "items": named, "atomic": atomic}
         return self._call("POST", "/ingest", body, retries=RETRIES)
 
     def ingest_ndjson(self, collection: str, lines: Iterable[bytes]) -> dict[str, Any]:

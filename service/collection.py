@@ -1,6 +1,7 @@
 """One collection in one process: ingest, search, and the view that follows the log. The heart; knows no HTTP."""
 
 import json
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -25,6 +26,8 @@ from service.store import store
 from service.store.database import Database
 from service.store.tables import CollectionRow
 from service.text.encoder import TextEncoder
+
+log = logging.getLogger(__name__)
 
 ATTEMPTS = 5
 """Times that an ingest encodes again because the collection changed meanwhile."""
@@ -59,6 +62,8 @@ class Answer:
     generation: int | None
     partial_reason: str | None
     """Why there are fewer hits than there could be; none where there are not."""
+    warning: str | None = None
+    """What the encoder left out of a text that is longer than it reads."""
 
 
 class Collection:
@@ -93,7 +98,7 @@ class Collection:
             raise batch_rejected("the batch is atomic", batch.results.values())
         for _ in range(ATTEMPTS):
             if (receipt := self._write(batch)) is not None:
-                self.follower.catch_up()
+                self._follow()
                 return receipt
         raise Unavailable("the collection kept changing while the batch was encoded; try again")
 
@@ -141,7 +146,7 @@ class Collection:
                 write = store.Write(item_id, item.digest, item.text, metadata, None, None)
                 store.write_items(session, row, [write], time.time())
             item = store.items_by_id(session, self.id, [item_id])[item_id]
-        self.follower.catch_up()
+        self._follow()
         return Hit(item, 0.0)
 
     def delete(self, ids: Sequence[str]) -> tuple[int, set[str]]:
@@ -150,14 +155,14 @@ class Collection:
             row = self._row(session, lock=True)
             deleted = store.delete_items(session, row, ids)
             seq = row.seq
-        self.follower.catch_up()
+        self._follow()
         return seq, deleted
 
     # ------------------------------------------------------------------ search
 
     def search(self, queries: Sequence[Query], *, vectors: bool = False) -> list[Answer]:
         """Answers queries over one and the same view; those with equal plans in one pass."""
-        points, own_rows = self._points(queries)
+        points, own_rows, warnings = self._points(queries)
         view = self.follower.view()
         plans: dict[Plan, list[int]] = {}
         for index, query in enumerate(queries):
@@ -183,7 +188,8 @@ class Collection:
                 if row in items
             ]
             missing = min(query.plan.k, len(view) - (index in own_rows)) - len(hits)
-            answers.append(Answer(hits, view.generation_id, _reason(query.plan, missing)))
+            reason = _reason(query.plan, missing)
+            answers.append(Answer(hits, view.generation_id, reason, warnings.get(index)))
         return answers
 
     def _neighbours(self, view: View, points: Vectors, plan: Plan) -> Neighbours:
@@ -192,8 +198,8 @@ class Collection:
                 return exact_search(self._blocks(), points, plan.k, self.metric)
             return search(view, points, plan, self._originals)
 
-    def _points(self, queries: Sequence[Query]) -> tuple[Vectors, dict[int, int]]:
-        """(q, D) query vectors, and the row of each query by id."""
+    def _points(self, queries: Sequence[Query]) -> tuple[Vectors, dict[int, int], dict[int, str | None]]:
+        """(q, D) query vectors, the row of each query by id, and what the encoder says of each text."""
         points = np.zeros((len(queries), self.dim), np.float32)
         texts = {index: query.text for index, query in enumerate(queries) if query.text is not None}
         examples = {index: query.id for index, query in enumerate(queries) if query.id is not None}
@@ -203,6 +209,7 @@ class Collection:
             elif query.text is not None and self._encoder is None:
                 raise NoEncoder(self.name, field=f"{query.field}text")
         own_rows: dict[int, int] = {}
+        warnings: dict[int, str | None] = {}
         if examples:
             stored = self.get(list(examples.values()), vectors=True)
             for (index, item_id), hit in zip(examples.items(), stored, strict=True):
@@ -210,8 +217,17 @@ class Collection:
                     raise ItemNotFound(item_id, field=f"{queries[index].field}id")
                 points[index], own_rows[index] = hit.vector, hit.item.row_id
         if texts:
-            points[list(texts)] = self._text_encoder("text").encode(list(texts.values())).vectors
-        return points, own_rows
+            encoded = self._text_encoder("text").encode(list(texts.values()))
+            points[list(texts)] = encoded.vectors
+            warnings = dict(zip(texts, encoded.warnings, strict=True))
+        return points, own_rows, warnings
+
+    def _follow(self) -> None:
+        """Lets the next search find what was just committed; the commit stands whether or not that works now."""
+        try:
+            self.follower.follow()
+        except Exception:
+            log.exception("%s could not follow its log; the poller goes on trying", self.name)
 
     def _text_encoder(self, field: str) -> TextEncoder:
         if self._encoder is None:

@@ -123,13 +123,6 @@ class BatchRejected(InvalidInput):
         self.members["errors"] = errors
 
 
-class Unauthorized(CodewellError):
-    """The request carries no valid key."""
-
-    status = 401
-    title = "Unauthorized"
-
-
 class NotFound(CodewellError):
     """The thing named does not exist."""
 
@@ -189,10 +182,10 @@ class TooFewItems(Conflict):
     title = "Too few items"
 
 
-class NotTrained(Conflict):
-    """The request needs a published generation and the collection has none yet."""
+class OtherEncoder(Conflict):
+    """The server's text encoder is not the one that the collection was made with."""
 
-    title = "Not trained"
+    title = "Other text encoder"
 
 
 class TooLarge(CodewellError):

@@ -34,7 +34,12 @@ class Follower:
 
     def view(self) -> View:
         """The view as it is; loads it the first time."""
-        return self._view or self.catch_up()
+        return self._view if self._view is not None else self.catch_up()
+
+    def follow(self) -> None:
+        """Catches up where there is a view; what nobody has searched is not loaded."""
+        if self._view is not None:
+            self.catch_up()
 
     def catch_up(self) -> View:
         """Follows the log to its end; a new generation is loaded whole before it replaces the old one.
@@ -94,10 +99,11 @@ class Follower:
         """The codec of a generation, read once; the flat one where nothing is trained."""
         if generation_id is None:
             return FlatCodec(self.dim, self.metric)
-        if generation_id not in self._codecs:
-            generation = session.get_one(GenerationRow, generation_id)
-            self._codecs = {generation_id: load_codec(generation.codec)}
-        return self._codecs[generation_id]
+        codec = self._codecs.get(generation_id)
+        if codec is None:
+            codec = load_codec(session.get_one(GenerationRow, generation_id).codec)
+            self._codecs = {generation_id: codec}
+        return codec
 
 
 def payload_codes(codec: Codec, payloads: Sequence[bytes]) -> NDArray[np.uint8]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from models import Codec, Epoch, Metric, Vectors, fit, prepared
@@ -53,6 +54,7 @@ class Build:
         """
         began = time.monotonic()
         self._report(0.0, "reading vectors")
+        self._sweep()
         held_out, vectors = self._sample(train_sample)
         codec, run = fit(
             self._spec.config(self._dim),
@@ -64,9 +66,9 @@ class Build:
         )
         saved = codec.to_bytes()
         generation_id = self._start(codec, saved)
-        self._encode(codec, generation_id)
-        self._report(0.9, "measuring")
-        certificate = self._measure(codec, generation_id, held_out, len(saved))
+        last = self._encode(codec, generation_id, 0)
+        self._report(0.9, "measuring recall")
+        certificate = self._measure(codec, generation_id, held_out)
         certificate |= {
             "held_out_error": round(run.best.held_out_error, 5),
             "trained_on": run.trained_on,
@@ -75,8 +77,8 @@ class Build:
             "seed": self._training.seed,
         }
         self._report(0.97, "publishing")
-        retired = self._publish(codec, generation_id, certificate)
-        self._retire(retired)
+        self._publish(codec, generation_id, certificate, last)
+        self._sweep()
         return {
             "generation": generation_id,
             "certificate": certificate,
@@ -85,7 +87,14 @@ class Build:
         }
 
     def _sample(self, most: int) -> tuple[HeldOut, Vectors]:
-        """Held-out queries, and the training vectors as a memory map of prepared float32."""
+        """Held-out queries, and the training vectors as a memory map of prepared float32.
+
+        A job that is taken up again goes on with those it began with: its checkpoint belongs to them.
+        """
+        path, held_path = self._scratch / "vectors.npy", self._scratch / "held_out.npz"
+        if held_path.exists():
+            with np.load(held_path) as kept:
+                return HeldOut(kept["rows"], kept["vectors"]), np.load(path, mmap_mode="r")
         with self._database.reading() as session:
             count = store.count_rows(session, self._id)
         if count < FEWEST_ITEMS:
@@ -98,7 +107,6 @@ class Build:
         chosen[order[queries : queries + most]] = 1
         size = int((chosen == 1).sum())
         self._scratch.mkdir(parents=True, exist_ok=True)
-        path = self._scratch / "vectors.npy"
         vectors = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(size, self._dim))
         rows, held, position, written = [], [], 0, 0
         for page_rows, page in self._blocks():
@@ -110,7 +118,14 @@ class Build:
             written += len(part)
             rows.append(page_rows[kinds == 2])
             held.append(page[kinds == 2])
-        return HeldOut(np.concatenate(rows), np.concatenate(held)), vectors[:written]
+        if not written:
+            raise TooFewItems("the items were deleted before training began", field="collection")
+        vectors.flush()
+        held_out = HeldOut(np.concatenate(rows), np.concatenate(held))
+        draft = self._scratch / "draft.npz"
+        np.savez(draft, rows=held_out.rows, vectors=held_out.vectors)
+        draft.replace(held_path)
+        return held_out, vectors[:written]
 
     def _trained(self, share: float, epoch: Epoch) -> None:
         self._report(0.05 + 0.55 * share, f"training: epoch {epoch.number}, held-out error {epoch.held_out_error:.4f}")
@@ -130,16 +145,16 @@ class Build:
             session.flush()
             return generation.id
 
-    def _encode(self, codec: Codec, generation_id: int) -> None:
-        """Stores the code of every row; rows that are deleted meanwhile get none."""
-        last, done = 0, 0
+    def _encode(self, codec: Codec, generation_id: int, last: int) -> int:
+        """Stores the codes of the rows after `last` and returns the new last one; rows deleted meanwhile get none."""
+        done = 0
         with self._database.reading() as session:
             total = max(1, store.count_rows(session, self._id))
         while True:
             with self._database.reading() as session:
                 page = store.vectors_without_code(session, self._id, generation_id, last, PAGE)
             if not page:
-                return
+                return last
             codes = _encoded(codec, page)
             with self._database.writing() as session:
                 self._row(session, lock=True)
@@ -148,7 +163,7 @@ class Build:
             last, done = page[-1][0], done + len(page)
             self._report(0.6 + 0.3 * min(1.0, done / total), f"encoding: {done} of {total} items")
 
-    def _measure(self, codec: Codec, generation_id: int, held_out: HeldOut, codec_bytes: int) -> dict[str, Any]:
+    def _measure(self, codec: Codec, generation_id: int, held_out: HeldOut) -> dict[str, Any]:
         rows, codes, last = [], [], 0
         while True:
             with self._database.reading() as session:
@@ -158,31 +173,41 @@ class Build:
             rows.append(np.array([row for row, _ in page], np.int64))
             codes.append(np.frombuffer(b"".join(code for _, code in page), np.uint8).reshape(len(page), -1))
             last = page[-1][0]
+        if not rows:
+            raise TooFewItems("the items were deleted during training", field="collection")
         view = View.of(generation_id, codec, 0, np.concatenate(rows), np.concatenate(codes))
-        return measure(view, held_out, self._blocks(), self._originals, codec_bytes)
+        # What came since the codes were made is in neither: it would be missed without being lost.
+        blocks = ((kept[kept <= last], vectors[kept <= last]) for kept, vectors in self._blocks())
+        return measure(view, held_out, blocks, self._originals)
 
-    def _publish(self, codec: Codec, generation_id: int, certificate: dict[str, Any]) -> int | None:
-        """Encodes what came last under the collection's lock and swaps; returns the generation before."""
-        self._encode(codec, generation_id)  # most of what came while measuring, before the lock is taken
+    def _publish(self, codec: Codec, generation_id: int, certificate: dict[str, Any], last: int) -> None:
+        """Encodes what came last under the collection's lock and swaps. Rows ascend: up to `last` all have codes."""
+        last = self._encode(codec, generation_id, last)  # most of what came while measuring, before the lock is taken
         with self._database.writing() as session:
             row = self._row(session, lock=True)
-            last = 0
             while page := store.vectors_without_code(session, self._id, generation_id, last, PAGE):
                 store.add_codes(session, generation_id, _encoded(codec, page))
                 last = page[-1][0]
             generation = session.get_one(GenerationRow, generation_id)
             generation.state, generation.certificate = "published", certificate
-            previous, row.generation_id = row.generation_id, generation_id
-            return previous
+            row.generation_id = generation_id
 
-    def _retire(self, generation_id: int | None) -> None:
-        if generation_id is None:
-            return
-        while True:
-            with self._database.writing() as session:
-                if not store.retire_codes(session, generation_id, PAGE):
+    def _sweep(self) -> None:
+        """Frees the codes of generations that are not published: old ones, and those of builds that were cut off."""
+        for generation_id in self._unpublished():
+            freed = True
+            while freed:
+                with self._database.writing() as session:
+                    freed = store.retire_codes(session, generation_id, PAGE)
                     session.get_one(GenerationRow, generation_id).state = "retired"
-                    return
+
+    def _unpublished(self) -> list[int]:
+        with self._database.reading() as session:
+            published = self._row(session).generation_id
+            kept = select(GenerationRow.id).where(
+                GenerationRow.collection_id == self._id, GenerationRow.state != "retired"
+            )
+            return [generation_id for generation_id in session.scalars(kept) if generation_id != published]
 
     def _blocks(self) -> Iterator[tuple[RowArray, Vectors]]:
         last = 0

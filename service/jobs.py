@@ -28,6 +28,7 @@ class JobState(StrEnum):
 
 FEWEST_ITEMS = 100
 """Below this, exact search costs nothing and a codec learns nothing."""
+MOST_STARTS = 3
 ACTIVE = (JobState.QUEUED, JobState.RUNNING)
 
 
@@ -131,13 +132,23 @@ class Jobs:
     # what the runner and the job's own process say
 
     def claim(self) -> str | None:
-        """Takes the oldest queued job and marks it running; none where there is none."""
+        """Takes the oldest queued job and marks it running; none where there is none.
+
+        A job that has been started three times and never came to an end is failed: it may be what kills the server.
+        """
+        oldest = select(JobRow).where(JobRow.state == JobState.QUEUED).order_by(JobRow.created_at).limit(1)
+        with self._database.reading() as session:  # the usual look finds nothing, and needs no write lock for it
+            if session.scalars(oldest).first() is None:
+                return None
         with self._database.writing() as session:
-            oldest = select(JobRow).where(JobRow.state == JobState.QUEUED).order_by(JobRow.created_at).limit(1)
             job = session.scalars(oldest.with_for_update(skip_locked=True)).first()
             if job is None:
                 return None
-            job.state, job.started_at = JobState.RUNNING, time.time()
+            if job.starts >= MOST_STARTS:
+                job.state, job.finished_at = JobState.FAILED, time.time()
+                job.message = f"the server ended {job.starts} times while this job ran; was memory short?"
+                return None
+            job.state, job.started_at, job.starts = JobState.RUNNING, time.time(), job.starts + 1
             return job.id
 
     def is_active(self, job_id: str) -> bool:
@@ -182,6 +193,7 @@ def _queued(session: Session, row: CollectionRow, kind: str, parameters: Mapping
         parameters=dict(parameters),
         state=JobState.QUEUED,
         cancel_requested=False,
+        starts=0,
         progress=0.0,
         message="",
         created_at=time.time(),

@@ -44,7 +44,10 @@ class Poller:
             return
         for collection in self._catalog.opened():
             try:
-                collection.follower.catch_up()
+                collection.follower.follow()
             except CollectionNotFound:
                 self._catalog.forget(collection.id)
+            except Exception:
+                # One collection that cannot be followed (a damaged codec, say) must not hold back the others.
+                log.exception("could not follow the log of %s", collection.name)
         self._seen = version

@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Event, Thread
 
 from models import CodecError, TrainingStopped
-from service.errors import CodewellError
+from service.errors import CodewellError, JobNotFound
 from service.generation import Build
 from service.jobs import Jobs, JobState
 from service.settings import Settings
@@ -67,10 +67,12 @@ class Runner:
             if process.exitcode is not None:
                 process.join()
                 del self._processes[job_id]
+                self._log_end(job_id)
                 if process.exitcode != 0:
                     reason = f"the job's process ended with exit code {process.exitcode}"
                     reason += " (killed; was memory short?)" if process.exitcode == -signal.SIGKILL else ""
                     self._jobs.finish(job_id, JobState.FAILED, reason)
+                    log.warning("job %s: %s", job_id, reason)
         if self._settings.train_at:
             self._jobs.submit_due_trainings(self._settings.train_at)
         while len(self._processes) < self._settings.max_jobs and (claimed := self._jobs.claim()) is not None:
@@ -78,6 +80,15 @@ class Runner:
             process = context.Process(target=run_job, args=(self._settings, claimed), daemon=True)
             process.start()
             self._processes[claimed] = process
+            log.info("job %s started as process %s", claimed, process.pid)
+
+    def _log_end(self, job_id: str) -> None:
+        try:
+            job = self._jobs.get(job_id)
+        except JobNotFound:
+            return
+        level = logging.WARNING if job.state is JobState.FAILED else logging.INFO
+        log.log(level, "job %s (%s of %s) %s: %s", job_id, job.kind, job.collection, job.state, job.message)
 
 
 def run_job(settings: Settings, job_id: str) -> None:
@@ -87,9 +98,8 @@ def run_job(settings: Settings, job_id: str) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the server ends its jobs itself
     os.nice(NICE)
-    threads = settings.threads or os.cpu_count() or 1
-    torch.set_num_threads(threads)
-    faiss.omp_set_num_threads(threads)
+    torch.set_num_threads(settings.cores)
+    faiss.omp_set_num_threads(settings.cores)
     database = Database(settings.database)
     jobs = Jobs(database)
     scratch = settings.data_dir / "jobs" / job_id
@@ -119,14 +129,16 @@ class _Reporter:
         self._jobs = jobs
         self._job_id = job_id
         self._last = 0.0
+        self._doing = ""
 
     def __call__(self, progress: float, message: str) -> None:
         parent = multiprocessing.parent_process()
         if parent is not None and not parent.is_alive():
             os._exit(1)  # leaves the checkpoint, and the row as running: the next server takes it up
-        if time.monotonic() - self._last < REPORT_SECONDS:
+        doing = message.partition(":")[0]
+        if doing == self._doing and time.monotonic() - self._last < REPORT_SECONDS:
             return
-        self._last = time.monotonic()
+        self._last, self._doing = time.monotonic(), doing
         if not self._jobs.report(self._job_id, progress, message):
             raise TrainingStopped
 

@@ -10,8 +10,8 @@ from models import FlatCodec, Neighbours, Vectors, paired_scores, top
 from service.index.segment import IndexKind, RowArray
 from service.index.view import View
 
-QUERY_BLOCK = 64
-"""Queries refined and rescored together: 64 times 100 originals of 384 floats are 10 MB."""
+BLOCK_NUMBERS = 4_000_000
+"""Numbers of candidates' vectors held at once, 16 MB: queries are refined and rescored in blocks of as many as fit."""
 
 Originals = Callable[[RowArray], Mapping[int, bytes]]
 """Reads the float32 bytes of rows, leaving out those that are gone."""
@@ -47,8 +47,9 @@ def search(view: View, queries: Vectors, plan: Plan, originals: Originals) -> Ne
     if plan.stage is Stage.SHORTLIST:
         return top(shortlist.scores, shortlist.rows, plan.k)
     parts = []
-    for start in range(0, len(queries), QUERY_BLOCK):
-        block, rows = queries[start : start + QUERY_BLOCK], shortlist.rows[start : start + QUERY_BLOCK]
+    size = max(1, BLOCK_NUMBERS // (shortlist.rows.shape[1] * view.codec.dim))
+    for start in range(0, len(queries), size):
+        block, rows = queries[start : start + size], shortlist.rows[start : start + size]
         if flat or plan.stage is Stage.REFINE:
             scores = view.codec.scores(block, view.codes_of(rows))
             scores = np.where(rows >= 0, scores, -np.inf).astype(np.float32)

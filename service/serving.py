@@ -1,12 +1,14 @@
 """Runs the HTTP server: a socket, a log, an orderly end. Knows no command line and no route."""
 
 import errno
+import fcntl
 import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 from service.client import is_loopback
 from service.settings import Settings
@@ -31,7 +33,10 @@ def run(settings: Settings, say: Callable[[str], object]) -> None:
         host, port = listener.getsockname()[:2]
         if not is_loopback(host):
             say(f"WARNING: {host} can be reached from other machines, and there are no API keys yet")
+        for name in Settings.unknown():
+            say(f"WARNING: there is no setting {name}; it is ignored")
         _check_storage(settings)
+        lock = _locked(settings.data_dir)
 
         import uvicorn
 
@@ -56,6 +61,8 @@ def run(settings: Settings, say: Callable[[str], object]) -> None:
             server.run(sockets=[listener])
         except KeyboardInterrupt:
             return
+        finally:
+            lock.close()
     if not server.started:
         raise CannotServe("the server did not start; the lines above say why")
 
@@ -104,6 +111,17 @@ def _check_storage(settings: Settings) -> None:
         reason = getattr(error, "orig", None) or error
         where = "of CODEWELL_DATABASE_URL" if settings.database_url else settings.data_dir / "codewell.db"
         raise CannotServe(f"the database {where} cannot be used: {str(reason).splitlines()[0]}") from error
+
+
+def _locked(data_dir: Path) -> IO[str]:
+    """A lock on the data folder, held while the file is open: two servers would run each other's jobs again."""
+    lock = (data_dir / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise CannotServe(f"another server uses the data folder {data_dir}; choose another by --data-dir") from error
+    return lock
 
 
 def _log_config(level: str) -> dict[str, Any]:

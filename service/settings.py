@@ -1,26 +1,30 @@
 """Every setting, read from the environment here and nowhere else."""
 
+import os
 from pathlib import Path
+from typing import Literal, Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "CODEWELL_"
 
 
 class Settings(BaseSettings):
     """`CODEWELL_<NAME>` in the environment sets a field; the README's table is tested against this class."""
 
-    model_config = SettingsConfigDict(env_prefix="CODEWELL_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
 
     data_dir: Path = Field(
         Path("codewell-data"), description="Folder of the SQLite file and of running jobs' scratch files"
     )
     database_url: str | None = Field(
-        None, description="SQLAlchemy URL of the database; without one, `codewell.db` in the data folder"
+        None, description="SQLAlchemy URL of a SQLite database; without one, `codewell.db` in the data folder"
     )
     host: str = Field("127.0.0.1", description="Address the server listens on")
     port: int = Field(8000, ge=0, le=65535, description="Port the server listens on; 0 takes a free one")
-    log_level: str = Field(
-        "info", pattern="^(critical|error|warning|info|debug)$", description="Least severe log line that is written"
+    log_level: Literal["critical", "error", "warning", "info", "debug"] = Field(
+        "info", description="Least severe log line that is written"
     )
     threads: int = Field(0, ge=0, description="Threads for training and text encoding; 0 means one a core")
     concurrent_searches: int = Field(0, ge=0, description="Searches computed at the same time; 0 means one a core")
@@ -47,11 +51,15 @@ class Settings(BaseSettings):
     max_dimension: int = Field(16_384, ge=1, description="Longest vector")
     max_k: int = Field(1_000, ge=1, description="Most hits a query may ask for")
     max_oversample: int = Field(100, ge=1, description="Highest oversampling a query may ask for")
+    max_shortlist: int = Field(
+        1_000_000,
+        ge=1,
+        description="Most shortlisted items, k * oversample, that a request's queries may have together",
+    )
     stream_batch: int = Field(1_000, ge=1, description="Items committed together in a streamed ingest")
 
-    encoder: str = Field(
+    encoder: Literal["sentence-transformers", "openai", "tfidf", "none"] = Field(
         "sentence-transformers",
-        pattern="^(sentence-transformers|openai|tfidf|none)$",
         description="Text encoder of collections that do not name one: sentence-transformers, openai, tfidf or none",
     )
     sentence_model: str | None = Field(
@@ -65,6 +73,25 @@ class Settings(BaseSettings):
     openai_model: str | None = Field(None, description="Model that the embeddings endpoint is asked for")
     openai_api_key: SecretStr | None = Field(None, description="Key sent to the embeddings endpoint")
 
+    @model_validator(mode="after")
+    def _openai_is_whole(self) -> Self:
+        if self.encoder == "openai" and (self.openai_url is None or self.openai_model is None):
+            raise ValueError("the encoder openai needs CODEWELL_OPENAI_URL and CODEWELL_OPENAI_MODEL")
+        return self
+
+    @staticmethod
+    def unknown() -> list[str]:
+        """Variables of the environment that begin like settings and are none: misspelt ones, most likely."""
+        known = Settings.model_fields.keys() | ClientSettings.model_fields.keys()
+        return sorted(
+            name for name in os.environ if name.startswith(PREFIX) and name.removeprefix(PREFIX).lower() not in known
+        )
+
+    @property
+    def cores(self) -> int:
+        """Threads to use: the setting, or the cores this process may run on."""
+        return self.threads or len(os.sched_getaffinity(0))
+
     @property
     def database(self) -> str:
         """The URL in use."""
@@ -74,6 +101,6 @@ class Settings(BaseSettings):
 class ClientSettings(BaseSettings):
     """What the commands that talk to a server read from the environment."""
 
-    model_config = SettingsConfigDict(env_prefix="CODEWELL_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
 
     url: str = Field("http://127.0.0.1:8000", description="Server that `codewell ingest`, `search` and so on talk to")

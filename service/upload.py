@@ -194,7 +194,8 @@ def matrix(path: Path) -> NDArray[Any]:
     try:
         numbers = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, EOFError, ValueError) as error:
-        raise UnreadableFile(f"{path} cannot be read as an NPY matrix: {error}") from error
+        reason = "it is no NPY file" if "pickle" in str(error) else str(error)
+        raise UnreadableFile(f"{path} cannot be read as an NPY matrix: {reason}") from error
     if not isinstance(numbers, np.ndarray) or numbers.ndim != 2 or numbers.dtype.kind != "f":
         held = f"{numbers.dtype} of shape {numbers.shape}" if isinstance(numbers, np.ndarray) else "an archive"
         raise UnreadableFile(f"{path} holds {held}; wanted are floats of shape (items, dimension)")

@@ -106,15 +106,20 @@ def test_a_training_cut_off_by_kill_9_is_taken_up_again(new_server: Callable[...
     items = [{"id": f"{n}", "vector": vector.tolist()} for n, vector in enumerate(vectors)]
     server.post("/ingest", {"collection": "c", "items": items})
     job = server.post("/collections/c/train", LONGER, 202)
+    checkpoint = server.data_dir / "jobs" / job["id"] / "checkpoint" / "training.json"
     end = time.monotonic() + 30
-    while server.get(f"/jobs/{job['id']}")["progress"] == 0 and time.monotonic() < end:
-        time.sleep(0.05)
+    while not checkpoint.exists() and time.monotonic() < end:
+        time.sleep(0.01)
     server.stop(signal.SIGKILL)
+    errors = [epoch[3] for epoch in json.loads(checkpoint.read_text())["epochs"]]
     again = new_server()
     hits = again.post("/search", {"collection": "c", "vector": vectors[3].tolist(), "k": 1})["hits"]
     assert [hit["id"] for hit in hits] == ["3"]
     ended = again.finished(job["id"])
     assert (ended["state"], ended["collection"]) == ("succeeded", "c")
+    # It went on from its checkpoint: the epochs before the kill are those of the curve, to the last digit.
+    assert len(errors) >= 2
+    assert [epoch["held_out_error"] for epoch in ended["result"]["curve"]][: len(errors)] == errors
     assert again.get("/collections/c")["generation"] == ended["result"]["generation"]
     end = time.monotonic() + 10
     while (answer := again.post("/search", {"collection": "c", "vector": vectors[3].tolist(), "k": 1}))[

@@ -99,6 +99,9 @@ def test_a_collection_trains_itself_and_serves_all_the_while(new_server: Callabl
     assert job["started_at"] is not None
     assert written > 50
     generation = server.get("/collections/c")["generation"]
+    asked, end = {"collection": "c", "vector": vectors[3].tolist()}, time.monotonic() + 20
+    while server.post("/search", asked)["generation"] != generation:  # a process serves the old one while it loads
+        assert time.monotonic() < end, server.log.read_text()
     last_moved = min(written // 40, 39)
     for number in {0, 1, written // 2, written - 1}:
         answer = server.post("/search", {"collection": "c", "vector": late[number].tolist(), "k": 1})

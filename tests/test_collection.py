@@ -3,6 +3,7 @@
 import json
 import shutil
 import tempfile
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,20 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from sqlalchemy import func, select
 
-from models import Metric, Vectors, exact_neighbours
+from models import Metric, TrainingStopped, Vectors, exact_neighbours
 from service.catalog import Catalog
 from service.collection import Collection, Query
-from service.errors import BatchRejected, InvalidInput, ItemNotFound, NoEncoder
+from service.errors import BatchRejected, InvalidInput, ItemNotFound, NoEncoder, OtherEncoder, Unavailable
 from service.generation import Build
 from service.index.segment import IndexKind
 from service.item import Malformed, NewItem
 from service.receipt import ItemStatus
 from service.search import Plan, Stage
 from service.store.database import Database
+from service.store.tables import CodeRow, GenerationRow
+from service.text.encoder import Encoded
 from tests.conftest import clustered
 
 DIM = 8
@@ -205,7 +209,7 @@ def test_a_published_generation_answers_as_exact_search_does(tmp_path: Path) -> 
     collection.ingest([item(str(v), VECTORS[v]) for v in range(300)])
 
     def change_meanwhile(_: float, message: str) -> None:
-        if message == "measuring":  # after everything was encoded, before it is published
+        if message == "measuring recall":  # after everything was encoded, before it is published
             collection.ingest([item(str(v), VECTORS[v]) for v in range(300, 320)])
             collection.ingest([item("5", VECTORS[399])])
             collection.delete(["6", "7"])
@@ -228,4 +232,101 @@ def test_a_published_generation_answers_as_exact_search_does(tmp_path: Path) -> 
     assert len(again.follower.view()) == 348
     assert nearest(again, VECTORS[399], 1) == ["5"]
     reopened[0].close()
+    database.close()
+
+
+def test_what_is_committed_is_acknowledged_even_where_it_cannot_be_followed(
+    collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection.ingest([item("a", VECTORS[0])])
+    assert nearest(collection, VECTORS[0], 2) == ["a"]
+
+    def fail() -> None:
+        raise Unavailable("the database cannot be reached; try again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(collection.follower, "catch_up", fail)
+        assert collection.ingest([item("b", VECTORS[0])]).count(ItemStatus.INSERTED) == 1
+        assert collection.delete(["a"])[1] == {"a"}
+    collection.follower.follow()  # as the poller does
+    assert nearest(collection, VECTORS[0], 2) == ["b"]
+
+
+def test_a_build_frees_the_codes_of_the_ones_before_it(tmp_path: Path) -> None:
+    database, catalog = catalog_of(tmp_path)
+    collection = catalog.create("c", dimension=DIM, metric=Metric.L2)
+    collection.ingest([item(str(v), VECTORS[v]) for v in range(200)])
+    parameters = {"codec": {"bytes": 8}, "training": {"epochs": 1}}
+
+    def cut_off(_: float, message: str) -> None:
+        if message == "measuring recall":
+            raise TrainingStopped
+
+    with pytest.raises(TrainingStopped):
+        Build(database, collection.id, parameters, tmp_path / "1", cut_off).run(10_000)
+    first = Build(database, collection.id, parameters, tmp_path / "2", lambda *_: None).run(10_000)
+    second = Build(database, collection.id, parameters, tmp_path / "3", lambda *_: None).run(10_000)
+    with database.reading() as session:
+        kept = session.execute(select(CodeRow.generation_id, func.count()).group_by(CodeRow.generation_id)).all()
+        states = list(session.scalars(select(GenerationRow.state).order_by(GenerationRow.id)))
+    assert [tuple(row) for row in kept] == [(second["generation"], 200)]
+    assert states == ["retired", "retired", "published"]
+    assert first["generation"] < second["generation"]
+    database.close()
+
+
+def test_a_build_taken_up_again_keeps_the_vectors_it_began_with(tmp_path: Path) -> None:
+    database, catalog = catalog_of(tmp_path)
+    collection = catalog.create("c", dimension=DIM, metric=Metric.L2)
+    collection.ingest([item(str(v), VECTORS[v]) for v in range(200)])
+    scratch = tmp_path / "scratch"
+
+    def cut_off(_: float, message: str) -> None:
+        if message.startswith("training: epoch 2"):
+            raise TrainingStopped
+
+    parameters = {"codec": {"bytes": 8}, "training": {"epochs": 4}}
+    with pytest.raises(TrainingStopped):
+        Build(database, collection.id, parameters, scratch, cut_off).run(10_000)
+    before = np.load(scratch / "held_out.npz")["rows"].tolist(), np.load(scratch / "vectors.npy").tolist()
+    collection.ingest([item("late", VECTORS[300])])
+    result = Build(database, collection.id, parameters, scratch, lambda *_: None).run(10_000)
+    assert (np.load(scratch / "held_out.npz")["rows"].tolist(), np.load(scratch / "vectors.npy").tolist()) == before
+    assert result["certificate"]["items"] == 201
+    database.close()
+
+
+class Letters:
+    """A text encoder whose vectors count letters; `identity` is what a test says."""
+
+    name = "letters"
+    dimension = 26
+
+    def __init__(self, identity: str) -> None:
+        self.identity = identity
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        counts = [[text.count(chr(97 + letter)) + 0.01 for letter in range(26)] for text in texts]
+        return Encoded(np.array(counts, np.float32), ["shortened" if len(text) > 10 else None for text in texts])
+
+
+def test_another_model_than_the_collections_is_refused_by_name(tmp_path: Path) -> None:
+    database = catalog_of(tmp_path)[0]
+    made = Catalog(database, {"letters": Letters("v1")}, nullcontext(), 1024, "letters")
+    receipt = made.ingest("c", [NewItem("a", "cab", None, {}), NewItem("b", "a long long text", None, {})])
+    assert [result.warning for result in receipt.results] == [None, "shortened"]
+    plan = Plan(2, 1, IndexKind.FAISS, Stage.RESCORE)
+    (answer,) = made.open("c").search([Query("abc", None, None, plan, "")])
+    assert ([hit.item.item_id for hit in answer.hits], answer.warning) == (["a", "b"], None)
+    assert made.open("c").search([Query("abc" * 9, None, None, plan, "")])[0].warning == "shortened"
+    for encoders, words in (
+        ({"letters": Letters("v2")}, "'v1' and this server has 'v2'"),
+        ({}, "has none of that kind"),
+    ):
+        other = Catalog(database, encoders, nullcontext(), 1024, None).open("c")
+        with pytest.raises(OtherEncoder, match=words):
+            other.search([Query("abc", None, None, plan, "")])
+        with pytest.raises(OtherEncoder, match=words):
+            other.ingest([NewItem("c", "text", None, {})])
+        assert nearest(other, Letters("").encode(["cab"]).vectors[0], 1) == ["a"]
     database.close()

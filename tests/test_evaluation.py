@@ -60,3 +60,8 @@ def test_recall_counts_true_rows_only() -> None:
     found = np.array([[1, 2, 3], [7, 8, -1]])
     truth = np.array([[3, 9], [-1, 8]])
     assert recall(found, truth).tolist() == [0.5, 1.0]
+
+
+def test_what_is_no_number_is_never_among_the_best() -> None:
+    scores = np.array([[1.0, np.nan, 3.0, np.nan, 2.0] + [0.0] * 15], np.float32)
+    assert top(scores, np.arange(20), 3).rows.tolist() == [[2, 4, 0]]

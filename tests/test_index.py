@@ -155,3 +155,14 @@ def test_tiny_indexes_answer(n: int) -> None:
         [-1] * (3 - n) + list(range(n))
     )
     assert len(FaissIndex(codec, codes)) == n
+
+
+@pytest.mark.parametrize("offset", [100.0, 10_000.0])
+def test_l2_far_from_the_origin_keeps_its_digits(offset: float) -> None:
+    base, queries = BASE + np.float32(offset), QUERIES + np.float32(offset)
+    wide_base, wide_queries = base.astype(np.float64), queries.astype(np.float64)
+    distances = ((wide_queries[:, None] - wide_base) ** 2).sum(axis=2)
+    truth = np.argsort(distances, axis=1, kind="stable")[:, :K]
+    found = exact_search([(np.arange(N), base)], queries, K, Metric.L2)
+    assert recall(found.rows, truth).mean() > 0.99
+    np.testing.assert_allclose(-found.scores, np.sort(distances, axis=1)[:, :K], rtol=1e-2)

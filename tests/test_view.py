@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models import FlatCodec, LearnedCodec, Metric, exact_neighbours
+from models import FlatCodec, LearnedCodec, Metric, Neighbours, Vectors, exact_neighbours
 from service.index import view as view_module
-from service.index.segment import IndexKind
+from service.index.segment import IndexKind, Segment
 from service.index.view import View
 from tests.conftest import clustered
 
@@ -72,3 +72,29 @@ def test_ram_is_counted(tiny_codec: LearnedCodec) -> None:
     assert view.ram_bytes == 1000 * (tiny_codec.code_bytes + 8) + 125
     view.search(QUERIES, 3, IndexKind.BUCKETS)
     assert view.ram_bytes == 1000 * (tiny_codec.code_bytes + 8) + 125 + 4 * (4 * 1000) + 4 * (4 * 512 + 1)
+
+
+def test_buckets_score_a_tenth_of_base_and_tail_together(
+    tiny_codec: LearnedCodec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes = tiny_codec.encode(clustered(14_000, DIM))
+    view = View.of(1, tiny_codec, 1, np.arange(10_000), codes[:10_000])
+    view = view.applied(2, np.arange(10_000, 14_000), codes[10_000:], NO_ROWS)
+    budgets: list[int] = []
+    search = Segment.search
+
+    def counted(self: Segment, queries: Vectors, k: int, kind: IndexKind, candidates: int) -> Neighbours:
+        budgets.append(candidates)
+        return search(self, queries, k, kind, candidates)
+
+    monkeypatch.setattr(Segment, "search", counted)
+    view.search(QUERIES, 10, IndexKind.BUCKETS)
+    assert budgets == [1_000, 400]
+
+
+def test_tables_are_built_once_for_a_segment_and_its_heirs(tiny_codec: LearnedCodec) -> None:
+    view = View.of(1, tiny_codec, 1, np.arange(1000), tiny_codec.encode(clustered(1000, DIM)))
+    lesser = view.applied(2, NO_ROWS, tiny_codec.encode(clustered(0, DIM)), np.array([5]))
+    before = lesser.ram_bytes
+    lesser.search(QUERIES, 3, IndexKind.BUCKETS)
+    assert view.ram_bytes == lesser.ram_bytes > before

@@ -32,6 +32,7 @@ def create_app(settings: Settings) -> FastAPI:
         description=DESCRIPTION,
         lifespan=lifespan,
         redirect_slashes=False,
+        responses=problems.responses(),
     )
     problems.install(app)
     for routes in (ingest_stream, ingest, search, collections, items, jobs, health):

@@ -68,19 +68,27 @@ async def _batches(request: Request, codewell: Codewell) -> AsyncIterator[list[b
     """Complete lines in batches; a last line needs no newline."""
     settings = codewell.settings
     lines: list[bytes] = []
-    rest, size = b"", 0
+    pieces: list[bytes] = []
+    """Of the line that is not complete yet: joined once, for a line may come in thousands of chunks."""
+    pending, size = 0, 0
     async for chunk in request.stream():
-        *complete, rest = (rest + chunk).split(b"\n")
-        if max((len(line) for line in (*complete, rest)), default=0) > settings.max_body_bytes:
-            raise TooLarge(f"a line is longer than {settings.max_body_bytes} bytes", field="line")
-        for line in complete:
+        *complete, rest = chunk.split(b"\n")
+        for part in complete:
+            line = b"".join((*pieces, part))
+            pieces, pending = [], 0
+            if len(line) > settings.max_body_bytes:
+                raise TooLarge(f"a line is longer than {settings.max_body_bytes} bytes", field="line")
             lines.append(line)
             size += len(line)
             if len(lines) >= settings.stream_batch or size >= BATCH_BYTES:
                 yield lines
                 lines, size = [], 0
-    if rest:
-        lines.append(rest)
+        pieces.append(rest)
+        pending += len(rest)
+        if pending > settings.max_body_bytes:
+            raise TooLarge(f"a line is longer than {settings.max_body_bytes} bytes", field="line")
+    if pending:
+        lines.append(b"".join(pieces))
     if lines:
         yield lines
 
@@ -94,6 +102,7 @@ class _Stream:
         self._seq = 0
         self._counts = dict.fromkeys(ItemStatus, 0)
         self._results: list[ItemOut] = []
+        self._shortened = 0
         self.committed_through_line = 0
 
     def commit(self, lines: list[bytes]) -> None:
@@ -129,6 +138,7 @@ class _Stream:
         self._seq = receipt.seq or self._seq
         for number, result in zip(batch, receipt.results, strict=True):
             self._counts[result.status] += 1
+            self._shortened += result.warning is not None
             if result.status is ItemStatus.REJECTED and len(self._results) < MOST_RESULTS:
                 self._results.append(ItemOut.of(result, line=number))
 
@@ -141,5 +151,6 @@ class _Stream:
             seq=self._seq,
             counts=Counts(**{status.value: count for status, count in self._counts.items()}),
             results=self._results,
+            shortened=self._shortened,
             committed_through_line=self.committed_through_line,
         )

@@ -38,12 +38,12 @@ def queries(request: SearchRequest, settings: Settings) -> list[tuple[str, Query
         EmptyBatch, InvalidInput
     """
     if request.queries is None:
-        return [(request.collection, _query(request, "", settings), request)]
+        return _within([(request.collection, _query(request, "", settings), request)], settings)
     alone = sorted(request.model_fields_set - {"queries", "collection"})
     if alone:
         raise InvalidInput("with 'queries', each query carries its own fields", field=alone[0])
     counted(request.queries, settings.max_items, "queries")
-    return [
+    asked = [
         (
             given.collection if "collection" in given.model_fields_set else request.collection,
             _query(given, f"queries[{position}].", settings),
@@ -51,6 +51,7 @@ def queries(request: SearchRequest, settings: Settings) -> list[tuple[str, Query
         )
         for position, given in enumerate(request.queries)
     ]
+    return _within(asked, settings)
 
 
 def counted(values: Sequence[object], most: int, field: str) -> None:
@@ -59,6 +60,16 @@ def counted(values: Sequence[object], most: int, field: str) -> None:
         raise EmptyBatch(f"'{field}' is empty; send 1 to {most}", field=field)
     if len(values) > most:
         raise InvalidInput(f"{len(values)} are more than the {most} a request may have; send several", field=field)
+
+
+def _within(asked: list[tuple[str, Query, QueryIn]], settings: Settings) -> list[tuple[str, Query, QueryIn]]:
+    shortlisted = sum(query.plan.k * query.plan.oversample for _, query, _ in asked)
+    if shortlisted > settings.max_shortlist:
+        raise InvalidInput(
+            f"k * oversample is {shortlisted} over all queries; {settings.max_shortlist} is the most of a request",
+            field="oversample" if len(asked) == 1 else "queries",
+        )
+    return asked
 
 
 def _query(given: QueryIn, field: str, settings: Settings) -> Query:

@@ -7,16 +7,28 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from models import BadConfig
-from service.errors import BatchRejected, CodewellError, InvalidInput, Unavailable
+from service.errors import CodewellError, InvalidInput, Unavailable
 
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 LONGEST_INPUT = 100
 """Characters of a refused input that are repeated in the answer."""
+
+
+class Problem(BaseModel):
+    """An error as RFC 9457 has it, with what of the request it is about."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    field: str | None = None
+    errors: list[dict[str, Any]] | None = None
 
 
 def problem(error: CodewellError) -> JSONResponse:
@@ -34,6 +46,13 @@ def problem(error: CodewellError) -> JSONResponse:
     return JSONResponse(body, error.status, headers, MEDIA_TYPE)
 
 
+def responses() -> dict[int | str, dict[str, Any]]:
+    """How the API's description lists them."""
+    said = {404: "Not found", 409: "Conflict", 413: "Too large", 422: "Invalid input", 503: "Unavailable: try again"}
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"model": Problem, "description": title, "content": content} for status, title in said.items()}
+
+
 def field_path(location: Sequence[int | str]) -> str:
     """("body", "items", 3, "vector") as "items[3].vector"."""
     path = ""
@@ -44,6 +63,8 @@ def field_path(location: Sequence[int | str]) -> str:
 
 def readable(error: Any) -> str:
     """One of pydantic's errors in words, with the refused input where it is short."""
+    if error["type"] == "extra_forbidden":
+        return f"Extra inputs are not permitted: there is no field {str(error['loc'][-1])!r} here"
     given = error.get("input")
     said = str(error["msg"]).removeprefix("Value error, ")
     short = isinstance(given, int | float | None) or (isinstance(given, str) and len(given) <= LONGEST_INPUT)
@@ -72,7 +93,9 @@ def install(app: FastAPI) -> None:
         if isinstance(error.errors()[0]["input"], bytes):
             return problem(InvalidInput("send the body as application/json", field="body"))
         first = errors[0]
-        return problem(BatchRejected(f"{first['field']}: {first['detail']}", errors))
+        refused = InvalidInput(f"{first['field']}: {first['detail']}", field=str(first["field"]))
+        refused.members["errors"] = errors
+        return problem(refused)
 
     @app.exception_handler(HTTPException)
     def plain(_: Request, error: HTTPException) -> JSONResponse:

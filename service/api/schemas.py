@@ -5,7 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, StringConstraints, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 from service.api.fields import ItemId, Name, Strict, Vector, is_text
 from service.api.problems import field_path, readable
@@ -49,6 +57,15 @@ Incoming = Annotated[ItemIn, WrapValidator(_kept)]
 
 class IngestRequest(Strict):
     """Items to insert or, where their id exists, to replace."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"items": [{"id": "otter", "text": "A river mammal that eats fish", "metadata": {"legs": 4}}]},
+                {"collection": "vectors", "items": [{"id": "a", "vector": [0.1, 0.2, 0.3]}]},
+            ]
+        }
+    )
 
     collection: Name = "default"
     items: list[Incoming] = Field(description="An item that cannot be kept is rejected by itself")
@@ -120,6 +137,7 @@ class IngestResponse(BaseModel):
 class StreamResponse(IngestResponse):
     """What came of a stream; `results` lists its first rejected lines."""
 
+    shortened: int = Field(description="Texts that were longer than their encoder reads")
     committed_through_line: int
 
 
@@ -143,6 +161,16 @@ class QueryIn(Strict):
 class SearchRequest(QueryIn):
     """One question, or many in `queries`."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"text": "animals living in water", "k": 3},
+                {"collection": "vectors", "vector": [0.1, 0.2, 0.3], "include": ["metadata"]},
+                {"queries": [{"text": "fish"}, {"text": "music"}]},
+            ]
+        }
+    )
+
     queries: list[QueryIn] | None = Field(
         None, description="Many questions, answered together; each may name its collection"
     )
@@ -165,6 +193,7 @@ class AnswerOut(BaseModel):
     generation: int | None = Field(description="The codec that found them; none before the first training")
     partial: bool = Field(description="Fewer hits than there could be")
     partial_reason: str | None = None
+    warning: str | None = Field(None, description="What the encoder left out of a text that is longer than it reads")
 
     @classmethod
     def of(cls, answer: Answer, include: Sequence[Include]) -> "AnswerOut":
@@ -174,6 +203,7 @@ class AnswerOut(BaseModel):
             generation=answer.generation,
             partial=answer.partial_reason is not None,
             partial_reason=answer.partial_reason,
+            warning=answer.warning,
         )
 
 

@@ -3,6 +3,7 @@
 Knows no row ids, no FAISS and no SQL, and not what keys and costs mean: the codec does.
 """
 
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -22,28 +23,42 @@ class Scan(NamedTuple):
     """(q,) codes scored."""
 
 
+class _Tables(NamedTuple):
+    """All tables one behind the other, so that a bucket is a number and its slots are one range."""
+
+    slots: NDArray[np.uint32]
+    begins: NDArray[np.uint32]
+    """(tables * buckets + 1,)"""
+
+
 class BucketIndex:
-    """An immutable index over n codes; slot i is code i. A table is its slots in the order of their buckets."""
+    """An immutable index over n codes; slot i is code i. Its tables are built by the first search."""
 
     def __init__(self, codec: Codec, codes: Codes) -> None:
         self.codec = codec
         self.codes = codes
-        n = len(codes)
-        self.bits = int(np.clip(np.log2(max(1, n)), FEWEST_BITS, MOST_BITS))
-        keys = codec.bucket_keys(codes, self.bits)
-        slots = [np.argsort(column, kind="stable") for column in keys.T]
-        sizes = [np.bincount(column, minlength=codec.bucket_count(self.bits)) for column in keys.T]
-        # The tables stand one behind the other, so that a bucket is a number and its slots are one range.
-        self._slots = np.concatenate(slots).astype(np.uint32)
-        self._begins = np.concatenate(([0], np.cumsum(np.concatenate(sizes)))).astype(np.uint32)
+        self.bits = int(np.clip(np.log2(max(1, len(codes))), FEWEST_BITS, MOST_BITS))
+        self._building = Lock()
+        self._built: _Tables | None = None
 
     def __len__(self) -> int:
         return len(self.codes)
 
     @property
     def ram_bytes(self) -> int:
-        """Bytes of the tables, without the codes."""
-        return self._slots.nbytes + self._begins.nbytes
+        """Bytes of the tables, without the codes: none before the first search."""
+        return 0 if self._built is None else self._built.slots.nbytes + self._built.begins.nbytes
+
+    def _tables(self) -> "_Tables":
+        with self._building:
+            if self._built is None:
+                keys = self.codec.bucket_keys(self.codes, self.bits)
+                buckets = self.codec.bucket_count(self.bits)
+                slots = [np.argsort(column, kind="stable") for column in keys.T]
+                sizes = [np.bincount(column, minlength=buckets) for column in keys.T]
+                begins = np.concatenate(([0], np.cumsum(np.concatenate(sizes))))
+                self._built = _Tables(np.concatenate(slots).astype(np.uint32), begins.astype(np.uint32))
+            return self._built
 
     def search(self, queries: Vectors, k: int, live: NDArray[np.uint8], candidates: int) -> Scan:
         """(q, D) queries to the best k slots of each, among about `candidates` slots from the nearest buckets.
@@ -67,13 +82,14 @@ class BucketIndex:
         """The first `wanted` live slots from the nearest buckets over all tables, for one query's (m,) latents."""
         costs = self.codec.bucket_costs(latents, self.bits).ravel()
         order = np.argsort(costs, kind="stable")
-        begins = self._begins[order].astype(np.int64)
-        sizes = self._begins[order + 1] - begins
+        tables = self._tables()
+        begins = tables.begins[order].astype(np.int64)
+        sizes = tables.begins[order + 1] - begins
         entries = np.cumsum(sizes)
         reach = wanted
         while True:
             probes = int(np.searchsorted(entries, reach)) + 1
-            slots = self._slots[_ranges(begins[:probes], sizes[:probes])].astype(np.int64)
+            slots = tables.slots[_ranges(begins[:probes], sizes[:probes])].astype(np.int64)
             slots = slots[alive[slots]]
             _, first = np.unique(slots, return_index=True)
             if len(first) >= wanted or probes >= len(order):

@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 from models import Metric, Neighbours, Vectors, merged, paired_scores, prepared, score_matrix, top
 
+BLOCK_NUMBERS = 4_000_000
+"""Numbers of candidates' vectors held at once: 16 MB."""
+
 
 def exact_search(
     blocks: Iterable[tuple[NDArray[np.int64], Vectors]], queries: Vectors, k: int, metric: Metric
@@ -17,6 +20,12 @@ def exact_search(
     for rows, vectors in blocks:
         # The product's rounding is enough to choose a few more than k; those are scored again term by term.
         near = top(score_matrix(queries, vectors, metric), np.arange(len(rows)), min(2 * k, len(rows))).rows
-        scores = paired_scores(queries, vectors[near], metric)
+        size = max(1, BLOCK_NUMBERS // near[0].size // vectors.shape[1]) if len(near) else 1
+        scores = np.concatenate(
+            [
+                paired_scores(queries[start : start + size], vectors[near[start : start + size]], metric)
+                for start in range(0, len(queries), size)
+            ]
+        )
         best = merged((best, top(scores, rows[near], k)), k)
     return best

@@ -42,6 +42,7 @@ class FaissIndex:
 
         Scores compare latents, not vectors: they order a shortlist and mean nothing else.
         """
+        faiss.omp_set_num_threads(1)  # it holds for the calling thread only; searches use the cores side by side
         points = self.codec.points(queries)
         bitmap = faiss.IDSelectorBitmap(len(self), faiss.swig_ptr(live))
         listed = isinstance(self._index, faiss.IndexIVF)

@@ -1,8 +1,6 @@
 """A run of rows with their codes and indexes. Knows no log, no collection and no SQL."""
 
 from enum import StrEnum
-from functools import cached_property
-from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +36,7 @@ class Segment:
         self.faiss = FaissIndex(codec, codes)
         self.live = np.packbits(np.ones(len(rows), np.bool_), bitorder="little")
         self.live_count = len(rows)
-        self._building = Lock()
+        self.buckets = BucketIndex(codec, self.faiss.codes)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -51,14 +49,7 @@ class Segment:
     @property
     def ram_bytes(self) -> int:
         """Codes, row ids, bitmap and whatever tables are built."""
-        tables = self.__dict__["buckets"].ram_bytes if "buckets" in self.__dict__ else 0
-        return self.faiss.ram_bytes + self.rows.nbytes + self.live.nbytes + int(tables)
-
-    @cached_property
-    def buckets(self) -> BucketIndex:
-        """Built when first asked for, then shared by the segments that come of this one."""
-        with self._building:
-            return BucketIndex(self.codec, self.codes)
+        return self.faiss.ram_bytes + self.buckets.ram_bytes + self.rows.nbytes + self.live.nbytes
 
     def slots(self, rows: RowArray) -> NDArray[np.int64]:
         """Where rows stand; -1 for those that are not here. Any shape."""

@@ -70,7 +70,11 @@ class View:
         """(q, D) queries to a shortlist: the best k live rows of each, best first, -1 where there are no more."""
         k = max(1, min(k, len(self)))
         budget = max(k, FEWEST_CANDIDATES, len(self) // BUCKET_SHARE)
-        return merged((segment.search(queries, k, kind, budget) for segment in (self.base, self.tail)), k)
+        parts = (
+            segment.search(queries, k, kind, -(-budget * segment.live_count // max(1, len(self))))
+            for segment in (self.base, self.tail)
+        )
+        return merged(parts, k)
 
     def codes_of(self, rows: RowArray) -> Codes:
         """Codes of rows that a search of this view returned, zeros for -1. Any shape to (..., code_bytes)."""

@@ -25,6 +25,8 @@ class CollectionRow(Base):
     dimension: Mapped[int]
     metric: Mapped[str] = mapped_column(String(16))
     encoder: Mapped[str | None] = mapped_column(String(64))
+    encoder_identity: Mapped[str | None] = mapped_column(String(255))
+    """Which model: what encoded the items must encode the queries."""
     codec: Mapped[dict[str, Any]] = mapped_column(JSON)
     """What to train: kind and configuration."""
     seq: Mapped[int] = mapped_column(default=0)
@@ -98,7 +100,7 @@ class GenerationRow(Base):
     collection_id: Mapped[int] = mapped_column(ForeignKey("collections.id", ondelete="CASCADE"), index=True)
     state: Mapped[str] = mapped_column(String(16))
     """building, published or retired"""
-    codec: Mapped[bytes] = mapped_column(LargeBinary)
+    codec: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
     fingerprint: Mapped[str] = mapped_column(String(16))
     certificate: Mapped[dict[str, Any]] = mapped_column(JSON)
     created_at: Mapped[float]
@@ -127,6 +129,7 @@ class JobRow(Base):
     state: Mapped[str] = mapped_column(String(16), index=True)
     """queued, running, succeeded, failed or cancelled"""
     cancel_requested: Mapped[bool] = mapped_column(default=False)
+    starts: Mapped[int] = mapped_column(default=0)
     progress: Mapped[float] = mapped_column(default=0.0)
     message: Mapped[str] = mapped_column(Text, default="")
     result: Mapped[dict[str, Any] | None] = mapped_column(JSON)

@@ -6,6 +6,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from service.errors import OtherEncoder
+
 
 class Encoded(NamedTuple):
     """What an encoder made of n texts."""
@@ -23,6 +25,11 @@ class TextEncoder(Protocol):
     """The word a collection stores: what encoded its items must encode its queries."""
 
     @property
+    def identity(self) -> str:
+        """What the vectors depend on, such as the model's name: a collection is searched with what it was made with."""
+        ...
+
+    @property
     def dimension(self) -> int:
         """Length of every vector; may load the model the first time."""
         ...
@@ -35,3 +42,22 @@ class TextEncoder(Protocol):
             EncoderFailed: the model or endpoint did not answer as it should.
         """
         ...
+
+
+class AbsentEncoder:
+    """Stands where a collection's encoder is not the server's: it refuses every text and says what to do."""
+
+    def __init__(self, name: str, identity: str, dimension: int, present: TextEncoder | None) -> None:
+        self.name = name
+        self.identity = identity
+        self.dimension = dimension
+        has = "has none of that kind" if present is None else f"has {present.identity!r}"
+        self._detail = (
+            f"the collection's texts were encoded by {name} {identity!r} and this server {has}: set it to the "
+            "collection's, search by vector, or ingest into a new collection"
+        )
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        """Raises OtherEncoder."""
+        del texts
+        raise OtherEncoder(self._detail, field="text")

