@@ -21,18 +21,23 @@ import numpy as np
 
 from benchmarks.datasets import SETS, VectorSet
 from models import (
+    BinaryConfig,
     Codec,
     CodecConfig,
     Corruption,
     CorruptionKind,
     DenseConfig,
+    SparseConfig,
+    SparseSpace,
     TrainingConfig,
+    VariationalConfig,
     exact_neighbours,
     fit,
     prepared,
     recall,
 )
 from service.index.faiss import FaissIndex
+from service.index.sparse import SparseIndex
 
 QUERIES = 1_000
 BLOCK = 20_000
@@ -45,6 +50,9 @@ KINDS: dict[str, Callable[[int, int], CodecConfig]] = {
     ),
     "dense": lambda dim, size: DenseConfig.for_bytes(dim, size, corruption=PLAIN),
     "denoising (dense, gaussian .1)": lambda dim, size: DenseConfig.for_bytes(dim, size),
+    "variational (beta .1)": lambda dim, size: VariationalConfig.for_bytes(dim, size, beta=0.1),
+    "sparse (topk, 8 x width)": lambda dim, size: SparseConfig(latents=8 * dim, k=size // 3),
+    "binary": lambda _, size: BinaryConfig(bits=8 * size),
 }
 
 
@@ -104,7 +112,8 @@ def measured(data: VectorSet, sizes: str, only: str | None) -> Iterator[dict[str
 def shortlist(codec: Codec, codes: np.ndarray[Any, np.dtype[np.uint8]], data: VectorSet) -> Any:
     """The first hundred rows of each query by the index's own order."""
     live = np.packbits(np.ones(len(codes), np.bool_), bitorder="little")
-    return FaissIndex(codec, codes).search(data.queries, 100, live).rows
+    index = SparseIndex if isinstance(codec.space, SparseSpace) else FaissIndex
+    return index(codec, codes).search(data.queries, 100, live).rows
 
 
 def thinned(data: VectorSet, most: int | None) -> VectorSet:

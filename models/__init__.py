@@ -1,5 +1,6 @@
 """Trained autoencoders that keep a vector in a few bytes. Knows no SQL, no HTTP and nothing of the service."""
 
+from models.binary import BinaryAutoencoder, BinaryConfig
 from models.checkpoint import Epoch
 from models.codec import Codec
 from models.corruption import Corruption, CorruptionKind
@@ -15,17 +16,22 @@ from models.errors import (
 )
 from models.evaluation import Neighbours, exact_neighbours, merged, recall, top
 from models.flat import FlatCodec
-from models.kinds import CodecConfig, Fitted, fit, load_codec
+from models.kinds import CodecConfig, Fitted, fit, kind_of, load_codec
 from models.learned import LearnedCodec
 from models.metric import Codes, Metric, Scores, Vectors, normalized, paired_scores, prepared, score_matrix
 from models.scalar_code import LatentType
 from models.space import FloatSpace, ProductSpace, ScalarSpace, Space, SparseSpace
+from models.sparse import SparseAutoencoder, SparseConfig, Sparsity
+from models.sparse_codec import SparseCodec, decoded_scores
 from models.training import TrainingConfig, TrainingRun, train
+from models.variational import VariationalAutoencoder, VariationalConfig
 
 __all__ = [
     "BadCodes",
     "BadConfig",
     "BadVectors",
+    "BinaryAutoencoder",
+    "BinaryConfig",
     "Codec",
     "CodecConfig",
     "CodecError",
@@ -47,14 +53,22 @@ __all__ = [
     "ScalarSpace",
     "Scores",
     "Space",
+    "SparseAutoencoder",
+    "SparseCodec",
+    "SparseConfig",
     "SparseSpace",
+    "Sparsity",
     "TooFewVectors",
     "TrainingConfig",
     "TrainingRun",
     "TrainingStopped",
+    "VariationalAutoencoder",
+    "VariationalConfig",
     "Vectors",
+    "decoded_scores",
     "exact_neighbours",
     "fit",
+    "kind_of",
     "load_codec",
     "merged",
     "normalized",

@@ -35,7 +35,7 @@ class Autoencoder(nn.Module, ABC):
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("centre", torch.zeros(latents))
-        self.register_buffer("axes", torch.eye(latents)[:, :BUCKET_AXES].contiguous())
+        self.register_buffer("axes", torch.eye(latents, min(latents, BUCKET_AXES)))
 
     def start(self, sample: Tensor, generator: torch.Generator) -> None:
         """Takes mean and scale from an (n, D) sample; an architecture adds its own start, drawn from `generator`."""

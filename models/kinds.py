@@ -5,15 +5,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from models.autoencoder import Autoencoder
+from models.binary import BinaryAutoencoder, BinaryConfig
+from models.binary_codec import BinaryCodec
 from models.codec import Codec
 from models.dense import DenseAutoencoder, DenseConfig
 from models.errors import DamagedCodec
 from models.learned import LearnedCodec
 from models.metric import Metric, Vectors
 from models.saving import loaded
+from models.sparse import SparseAutoencoder, SparseConfig
+from models.sparse_codec import SparseCodec
 from models.training import Progress, TrainingConfig, TrainingRun, train
+from models.variational import VariationalAutoencoder, VariationalConfig
 
-CodecConfig = DenseConfig
+CodecConfig = DenseConfig | VariationalConfig | SparseConfig | BinaryConfig
 
 
 class Kind(NamedTuple):
@@ -26,7 +31,15 @@ class Kind(NamedTuple):
 
 KINDS: dict[str, Kind] = {
     "dense": Kind(DenseAutoencoder, DenseConfig),
+    "variational": Kind(VariationalAutoencoder, VariationalConfig),
+    "sparse": Kind(SparseAutoencoder, SparseConfig, SparseCodec),
+    "binary": Kind(BinaryAutoencoder, BinaryConfig, BinaryCodec),
 }
+
+
+def kind_of(config: CodecConfig) -> Kind:
+    """The kind that a configuration is of."""
+    return next(kind for kind in KINDS.values() if kind.config is type(config))
 
 
 class Fitted(NamedTuple):
@@ -50,7 +63,7 @@ def fit(
     Raises:
         TooFewVectors, TrainingStopped: see `train`.
     """
-    kind = next(kind for kind in KINDS.values() if kind.config is type(config))
+    kind = kind_of(config)
     model = kind.architecture(vectors.shape[1], config)
     run = train(model, vectors, training, progress=progress, checkpoint=checkpoint)
     return Fitted(kind.codec(model, metric), run)

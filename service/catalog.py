@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from models import Metric
 from service.batch import Batch
-from service.codec_spec import CodecSpec
+from service.codec_spec import CodecSpec, DenseSpec
 from service.collection import Collection
 from service.errors import AliasNotFound, CollectionExists, CollectionNotFound, Conflict, InvalidInput
 from service.item import Malformed, NewItem
@@ -134,7 +134,7 @@ class Catalog:
         Raises:
             CollectionExists, InvalidInput; BadConfig: no codec can be made so.
         """
-        codec = codec or CodecSpec()
+        codec = codec or DenseSpec()
         if encoder is not None and encoder not in self.encoders:
             raise InvalidInput(
                 f"there is no encoder {encoder!r}; this server has {sorted(self.encoders)}", field="encoder"

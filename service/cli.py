@@ -153,7 +153,9 @@ def train(
     body: dict[str, Any] = {"training": {name: value for name, value in training.items() if value is not None}}
     with _client(url) as client:
         if size is not None:
-            body["codec"] = client.collection(collection)["codec"] | {"bytes": size, "latents": None}
+            own = client.collection(collection)["codec"]
+            overridden = {"latents", "latent_type", "k"}  # what follows from the bytes
+            body["codec"] = {name: value for name, value in own.items() if name not in overridden} | {"bytes": size}
         job = _begun(client, collection, body)
         if no_wait:
             typer.echo(job["id"])

@@ -1,10 +1,21 @@
 """What a user asks of a codec, as it is sent, stored with a collection and handed to a training."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter
 
-from models import Corruption, CorruptionKind, DenseConfig, LatentType, TrainingConfig
+from models import (
+    BinaryConfig,
+    CodecConfig,
+    Corruption,
+    CorruptionKind,
+    DenseConfig,
+    LatentType,
+    SparseConfig,
+    Sparsity,
+    TrainingConfig,
+    VariationalConfig,
+)
 
 
 class CorruptionSpec(BaseModel):
@@ -21,16 +32,22 @@ class CorruptionSpec(BaseModel):
     )
 
 
-class CodecSpec(BaseModel):
-    """A dense autoencoder: how many bytes, and how it is kept honest."""
+class Spec(BaseModel):
+    """What every kind has."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+class DenseSpec(Spec):
+    """A dense autoencoder; with corruption, which is the default, a denoising one."""
 
     kind: Literal["dense"] = "dense"
     bytes: int = Field(
         64, ge=1, le=65_536, description="Bytes of a code, at most; latents and latent_type follow from it"
     )
-    latents: int | None = Field(None, ge=1, le=65_536, description="Numbers a vector is reduced to, instead of `bytes`")
+    latents: int | None = Field(
+        None, ge=1, le=65_536, description="Numbers a vector is reduced to; overrides what follows from `bytes`"
+    )
     latent_type: LatentType | None = Field(
         None, description="How each latent is stored; int4 where only `latents` is given"
     )
@@ -40,21 +57,91 @@ class CodecSpec(BaseModel):
     decoder_hidden: list[int] = Field([1024], max_length=4, description="Widths of the decoder's hidden layers")
     corruption: CorruptionSpec = CorruptionSpec()
 
-    def config(self, dim: int) -> DenseConfig:
+    def config(self, dim: int) -> CodecConfig:
         """The autoencoder for (D,) vectors.
 
         Raises:
             BadConfig: naming the field.
         """
+        return DenseConfig(**self._shape(dim), corruption=Corruption(self.corruption.kind, self.corruption.level))
+
+    def _shape(self, dim: int) -> dict[str, Any]:
+        latents, latent_type = self.latents, self.latent_type
+        if latents is None and latent_type is None:
+            sized = DenseConfig.for_bytes(dim, self.bytes)
+            latents, latent_type = sized.latents, sized.latent_type
+        latent_type = latent_type or LatentType.INT4
+        return {
+            "latents": latents or max(1, min(dim, 8 * self.bytes // latent_type.bits)),
+            "latent_type": latent_type,
+            "hidden": tuple(self.hidden),
+            "decoder_hidden": tuple(self.decoder_hidden),
+        }
+
+
+class VariationalSpec(DenseSpec):
+    """A variational autoencoder: its mean is the code."""
+
+    kind: Literal["variational"] = "variational"  # type: ignore[assignment]
+    corruption: CorruptionSpec = CorruptionSpec(kind=CorruptionKind.NONE, level=0)
+    beta: float = Field(1.0, ge=0, le=1e6, description="Weight of the KL term: 1 is the ELBO")
+    noise: float | None = Field(
+        None, ge=1e-4, le=100, description="Standard deviation of x around its reconstruction, in units of the data's"
+    )
+
+    def config(self, dim: int) -> CodecConfig:
+        """As a dense one's, with the price of the latents' distribution."""
         corruption = Corruption(self.corruption.kind, self.corruption.level)
-        hidden, decoder_hidden = tuple(self.hidden), tuple(self.decoder_hidden)
-        if self.latents is None and self.latent_type is None:
-            return DenseConfig.for_bytes(
-                dim, self.bytes, hidden=hidden, decoder_hidden=decoder_hidden, corruption=corruption
-            )
-        latent_type = self.latent_type or LatentType.INT4
-        latents = self.latents or max(1, min(dim, 8 * self.bytes // latent_type.bits))
-        return DenseConfig(latents, latent_type, hidden, decoder_hidden, corruption)
+        return VariationalConfig(**self._shape(dim), corruption=corruption, beta=self.beta, noise=self.noise)
+
+
+class SparseSpec(Spec):
+    """A sparse autoencoder: a code is k pairs of a latent and its value, 3 bytes each."""
+
+    kind: Literal["sparse"]
+    bytes: int = Field(64, ge=3, le=65_536, description="Bytes of a code, at most; k is a third of it")
+    k: int | None = Field(None, ge=1, description="Active latents of a vector, instead of `bytes`")
+    latents: int | None = Field(
+        None, ge=2, le=65_536, description="Latents to choose from; 8 times the dimension if none"
+    )
+    sparsity: Sparsity = Field(Sparsity.TOPK, description="What keeps the others at zero")
+
+    def config(self, dim: int) -> CodecConfig:
+        """The autoencoder for (D,) vectors."""
+        k = self.k or self.bytes // 3
+        return SparseConfig(latents=self.latents or max(2 * k, min(8 * dim, 16_384)), k=k, sparsity=self.sparsity)
+
+
+class BinarySpec(Spec):
+    """A binary autoencoder: semantic hashing into 8 bits a byte."""
+
+    kind: Literal["binary"]
+    bytes: int = Field(32, ge=1, le=8_192, description="Bytes of a code")
+
+    def config(self, dim: int) -> CodecConfig:
+        """The autoencoder; its shape follows from the bytes alone."""
+        del dim
+        return BinaryConfig(bits=8 * self.bytes)
+
+
+def _kind(given: Any) -> Any:
+    return given.get("kind", "dense") if isinstance(given, dict) else getattr(given, "kind", None)
+
+
+CodecSpec = Annotated[
+    Annotated[DenseSpec, Tag("dense")]
+    | Annotated[VariationalSpec, Tag("variational")]
+    | Annotated[SparseSpec, Tag("sparse")]
+    | Annotated[BinarySpec, Tag("binary")],
+    Discriminator(_kind),
+]
+"""Which autoencoder: `kind` says so, dense where it is not given."""
+
+
+def codec_spec(given: Any) -> CodecSpec:
+    """The specification that was stored as JSON."""
+    spec: CodecSpec = TypeAdapter(CodecSpec).validate_python(given or {})
+    return spec
 
 
 class TrainingSpec(BaseModel):

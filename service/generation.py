@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from models import Codec, Epoch, Metric, Vectors, fit, prepared
 from service.certificate import HeldOut, measure
-from service.codec_spec import CodecSpec, TrainingSpec
+from service.codec_spec import TrainingSpec, codec_spec
 from service.errors import CollectionNotFound, TooFewItems
 from service.index.segment import RowArray
 from service.index.view import View
@@ -43,7 +43,7 @@ class Build:
         with database.reading() as session:
             row = self._row(session)
             self._dim, self._metric = row.dimension, Metric(row.metric)
-            self._spec = CodecSpec.model_validate(parameters.get("codec") or row.codec)
+            self._spec = codec_spec(parameters.get("codec") or row.codec)
         self._training = TrainingSpec.model_validate(parameters.get("training") or {})
 
     def run(self, train_sample: int) -> dict[str, Any]:

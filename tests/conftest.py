@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from models import Corruption, DenseAutoencoder, DenseConfig, LatentType, LearnedCodec, Metric, Vectors, prepared
+from models import CodecConfig, DenseConfig, LatentType, LearnedCodec, Metric, Vectors, kind_of, prepared
 
 SERVE = [sys.executable, "-m", "service.cli", "serve"]
 
@@ -42,17 +42,15 @@ def tiny_codec() -> LearnedCodec:
     return started_codec(DenseConfig(6, LatentType.INT8, decoder_hidden=(8,)), Metric.L2)
 
 
-def started_codec(config: DenseConfig, metric: Metric, dim: int = 8) -> LearnedCodec:
+def started_codec(config: CodecConfig, metric: Metric, dim: int = 8) -> LearnedCodec:
     """An untrained codec with its data-dependent start, which is a usable one."""
-    model = DenseAutoencoder(dim, config)
+    kind = kind_of(config)
+    model = kind.architecture(dim, config)
     sample = torch.from_numpy(prepared(clustered(500, dim), metric))
     with torch.no_grad():
         model.start(sample, torch.Generator().manual_seed(0))
         model.settle(sample)
-    return LearnedCodec(model, metric)
-
-
-__all__ = ["Corruption", "Server", "clustered", "started_codec"]
+    return kind.codec(model, metric)
 
 
 @dataclass

@@ -78,7 +78,7 @@ def test_an_encoder_brings_its_dimension(server: Server, name: str) -> None:
         ({"name": "x" * 129, "dimension": 2}, "name", "pattern"),
         ({"name": "x\n", "dimension": 2}, "name", "pattern"),
         ({"name": "x", "dimension": 2, "codec": {"bytes": 0}}, "codec.bytes", "greater than or equal to 1"),
-        ({"name": "x", "dimension": 2, "codec": {"kind": "sparse"}}, "codec.kind", "'dense'"),
+        ({"name": "x", "dimension": 2, "codec": {"kind": "residue"}}, "codec.kind", "'dense'"),
         ({"name": "x", "dimension": 2, "codec": {"hidden": [0]}}, "codec.hidden", "[0]"),
         (
             {"name": "x", "dimension": 2, "codec": {"corruption": {"kind": "masking", "level": 5}}},

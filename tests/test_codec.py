@@ -14,6 +14,7 @@ from models import (
     BadCodes,
     BadConfig,
     BadVectors,
+    BinaryConfig,
     Codec,
     DamagedCodec,
     DenseConfig,
@@ -21,6 +22,9 @@ from models import (
     LatentType,
     LearnedCodec,
     Metric,
+    SparseCodec,
+    SparseConfig,
+    VariationalConfig,
     exact_neighbours,
     load_codec,
     recall,
@@ -34,6 +38,9 @@ CODECS: dict[str, Callable[[], Codec]] = {
     "float16": lambda: started_codec(DenseConfig(8, LatentType.FLOAT16, decoder_hidden=()), Metric.COSINE),
     "int8": lambda: started_codec(DenseConfig(8, LatentType.INT8, decoder_hidden=()), Metric.L2),
     "int4": lambda: started_codec(DenseConfig(7, LatentType.INT4, decoder_hidden=()), Metric.IP),
+    "variational": lambda: started_codec(VariationalConfig(8, LatentType.INT8, (16,), (16,)), Metric.COSINE),
+    "sparse": lambda: started_codec(SparseConfig(latents=64, k=8), Metric.COSINE),
+    "binary": lambda: started_codec(BinaryConfig(64), Metric.COSINE),
     "deep": lambda: started_codec(DenseConfig(8, LatentType.INT8, (16, 12), (12, 16)), Metric.COSINE),
 }
 
@@ -54,7 +61,9 @@ def test_decoding_keeps_the_neighbours(codec: Codec) -> None:
     base, queries = clustered(400, DIM), clustered(30, DIM, 1)
     truth = exact_neighbours(base, queries, 10, codec.metric)
     decoded = exact_neighbours(codec.decode(codec.encode(base)), queries, 10, codec.metric)
-    assert recall(decoded.rows, truth.rows).mean() > 0.7
+    # Eight numbers in 64 bits, or in eight of 64 directions, and none of it trained: rough, but far from chance (.025).
+    least = 0.5 if codec.kind in ("binary", "sparse") else 0.7
+    assert recall(decoded.rows, truth.rows).mean() > least
 
 
 def test_the_codecs_score_is_that_of_the_decoded_vector(codec: Codec) -> None:
@@ -119,6 +128,8 @@ def test_bad_codes_are_refused_by_name(codec: Codec) -> None:
 
 
 def test_bucket_keys_are_the_signs_of_the_margins(codec: Codec) -> None:
+    if isinstance(codec, SparseCodec):
+        pytest.skip("its keys are active latents: tests/test_sparse.py")
     codes = codec.encode(clustered(50, DIM))
     margins = codec.bucket_margins(codec.stored_latents(codes))
     keys = codec.bucket_keys(codes, 5)

@@ -16,6 +16,7 @@ from service.errors import CodewellError, InvalidInput, Unavailable
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+KINDS = ("dense", "variational", "sparse", "binary")
 LONGEST_INPUT = 100
 """Characters of a refused input that are repeated in the answer."""
 
@@ -55,16 +56,26 @@ def responses() -> dict[int | str, dict[str, Any]]:
 
 def field_path(location: Sequence[int | str]) -> str:
     """("body", "items", 3, "vector") as "items[3].vector"."""
-    path = ""
+    path, before = "", ""
     for part in location[1:] if location and location[0] in ("body", "query", "path", "header") else location:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+        # Within a codec, pydantic names the kind that it was read as; the request has no such level.
+        if before != "codec" or part not in KINDS:
+            path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+        before = str(part)
     return path
+
+
+def _field(error: Any) -> str:
+    path = field_path(error["loc"]) or "body"
+    return f"{path}.kind" if error["type"] == "union_tag_invalid" else path
 
 
 def readable(error: Any) -> str:
     """One of pydantic's errors in words, with the refused input where it is short."""
     if error["type"] == "extra_forbidden":
         return f"Extra inputs are not permitted: there is no field {str(error['loc'][-1])!r} here"
+    if error["type"] == "union_tag_invalid":
+        return f"there is no kind {error['ctx']['tag']!r}; there are {error['ctx']['expected_tags']}"
     given = error.get("input")
     said = str(error["msg"]).removeprefix("Value error, ")
     short = isinstance(given, int | float | None) or (isinstance(given, str) and len(given) <= LONGEST_INPUT)
@@ -84,9 +95,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
-        errors: list[dict[str, object]] = [
-            {"field": field_path(one["loc"]) or "body", "detail": readable(one)} for one in error.errors()
-        ]
+        errors: list[dict[str, object]] = [{"field": _field(one), "detail": readable(one)} for one in error.errors()]
         if any(one["type"] == "json_invalid" for one in error.errors()):
             detail = f"the body is not JSON: {error.errors()[0].get('ctx', {}).get('error', 'malformed')}"
             return problem(InvalidInput(detail, field="body"))

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from models import Metric
 from service.api.fields import Name, Strict
 from service.catalog import Description
-from service.codec_spec import CodecSpec, TrainingSpec
+from service.codec_spec import CodecSpec, DenseSpec, TrainingSpec
 from service.jobs import Job, JobState
 
 
@@ -17,7 +17,7 @@ class CollectionIn(Strict):
     name: Name
     dimension: int | None = Field(None, ge=1, description="Length of its vectors; an encoder knows its own")
     metric: Metric = Metric.COSINE
-    codec: CodecSpec = CodecSpec()
+    codec: CodecSpec = DenseSpec()
     encoder: str | None = Field(None, description="sentence-transformers, openai or tfidf; none for vectors only")
 
 

@@ -4,15 +4,28 @@ Knows no row ids, no FAISS and no SQL, and not what keys and costs mean: the cod
 """
 
 from threading import Lock
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models import Codec, Codes, Neighbours, Vectors, top
+from models import Codec, Codes, Neighbours, Scores, Vectors, top
 
 FEWEST_BITS, MOST_BITS = 2, 16
 """As many buckets as there are codes, within these: small buckets let the query's margins order the scan finely."""
+
+
+class ScanIndex(Protocol):
+    """The index that scans all codes of a segment: the buckets let it score those that they choose."""
+
+    codec: Codec
+    codes: Codes
+
+    def __len__(self) -> int: ...
+
+    def scores(self, points: Vectors, slots: NDArray[np.int64]) -> Scores:
+        """(q, ...) points and (c,) slots to (q, c) scores."""
+        ...
 
 
 class Scan(NamedTuple):
@@ -34,15 +47,15 @@ class _Tables(NamedTuple):
 class BucketIndex:
     """An immutable index over n codes; slot i is code i. Its tables are built by the first search."""
 
-    def __init__(self, codec: Codec, codes: Codes) -> None:
-        self.codec = codec
-        self.codes = codes
-        self.bits = int(np.clip(np.log2(max(1, len(codes))), FEWEST_BITS, MOST_BITS))
+    def __init__(self, scan: ScanIndex) -> None:
+        self.codec = scan.codec
+        self._scan = scan
+        self.bits = int(np.clip(np.log2(max(1, len(scan))), FEWEST_BITS, MOST_BITS))
         self._building = Lock()
         self._built: _Tables | None = None
 
     def __len__(self) -> int:
-        return len(self.codes)
+        return len(self._scan)
 
     @property
     def ram_bytes(self) -> int:
@@ -52,7 +65,7 @@ class BucketIndex:
     def _tables(self) -> "_Tables":
         with self._building:
             if self._built is None:
-                keys = self.codec.bucket_keys(self.codes, self.bits)
+                keys = self.codec.bucket_keys(self._scan.codes, self.bits)
                 buckets = self.codec.bucket_count(self.bits)
                 slots = [np.argsort(column, kind="stable") for column in keys.T]
                 sizes = [np.bincount(column, minlength=buckets) for column in keys.T]
@@ -71,10 +84,9 @@ class BucketIndex:
         rows = np.full((len(queries), k), -1, np.int64)
         scores = np.full((len(queries), k), -np.inf, np.float32)
         scored = np.zeros(len(queries), np.int64)
-        for query, point in enumerate(points):
+        for query in range(len(queries)):
             slots = self._candidates(latents[query], candidates, alive)
-            shortlist = self.codec.point_scores(point, self.codec.stored_latents(self.codes[slots]))
-            best = top(shortlist[None, :], slots, k)
+            best = top(self._scan.scores(points[query : query + 1], slots), slots, k)
             rows[query], scores[query], scored[query] = best.rows[0], best.scores[0], len(slots)
         return Scan(Neighbours(rows, scores), scored)
 

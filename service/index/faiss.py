@@ -7,7 +7,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from models import Codec, Codes, FloatSpace, Metric, Neighbours, ProductSpace, ScalarSpace, Vectors
+from models import Codec, Codes, FloatSpace, Metric, Neighbours, ProductSpace, ScalarSpace, Scores, Vectors
 
 QUERY_BLOCK = 512
 """Queries handed to FAISS at once."""
@@ -56,6 +56,11 @@ class FaissIndex:
         if self._index.metric_type == faiss.METRIC_L2:
             scores = -scores
         return Neighbours(slots, np.where(slots < 0, -np.inf, scores).astype(np.float32))
+
+    def scores(self, points: Vectors, slots: NDArray[np.int64]) -> Scores:
+        """(q, m) points and (c,) slots to (q, c) scores, as `search` has them."""
+        stored = self.codec.stored_latents(self.codes[slots])
+        return np.stack([self.codec.point_scores(point, stored) for point in points])
 
     def _stored(self) -> Codes:
         """(n, code_bytes), a view into the index: who holds it must hold this object too."""

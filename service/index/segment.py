@@ -5,9 +5,10 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from models import Codec, Codes, Neighbours, Vectors
+from models import Codec, Codes, Neighbours, SparseSpace, Vectors
 from service.index.buckets import BucketIndex
 from service.index.faiss import FaissIndex
+from service.index.sparse import SparseIndex
 
 RowArray = NDArray[np.int64]
 """(n,) row ids, ascending."""
@@ -33,10 +34,11 @@ class Segment:
     def __init__(self, codec: Codec, rows: RowArray, codes: Codes) -> None:
         self.codec = codec
         self.rows = rows
-        self.faiss = FaissIndex(codec, codes)
+        sparse = isinstance(codec.space, SparseSpace)
+        self.scan: FaissIndex | SparseIndex = SparseIndex(codec, codes) if sparse else FaissIndex(codec, codes)
         self.live = np.packbits(np.ones(len(rows), np.bool_), bitorder="little")
         self.live_count = len(rows)
-        self.buckets = BucketIndex(codec, self.faiss.codes)
+        self.buckets = BucketIndex(self.scan)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -44,12 +46,12 @@ class Segment:
     @property
     def codes(self) -> Codes:
         """(n, code_bytes), live or not."""
-        return self.faiss.codes
+        return self.scan.codes
 
     @property
     def ram_bytes(self) -> int:
         """Codes, row ids, bitmap and whatever tables are built."""
-        return self.faiss.ram_bytes + self.buckets.ram_bytes + self.rows.nbytes + self.live.nbytes
+        return self.scan.ram_bytes + self.buckets.ram_bytes + self.rows.nbytes + self.live.nbytes
 
     def slots(self, rows: RowArray) -> NDArray[np.int64]:
         """Where rows stand; -1 for those that are not here. Any shape."""
@@ -84,5 +86,5 @@ class Segment:
         if kind is IndexKind.BUCKETS:
             found = self.buckets.search(queries, k, self.live, candidates).neighbours
         else:
-            found = self.faiss.search(queries, k, self.live)
+            found = self.scan.search(queries, k, self.live)
         return Neighbours(np.where(found.rows >= 0, self.rows[found.rows], -1), found.scores)

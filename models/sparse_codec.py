@@ -1,0 +1,78 @@
+"""A sparse autoencoder as a codec: its active latents are its buckets. Knows no index and no training."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.codec import TABLES, WIDEST_BUCKET_KEY
+from models.learned import LearnedCodec
+from models.metric import Codes, Metric, Scores, Vectors
+from models.sparse import SparseAutoencoder
+
+SPARSE_BLOCK = 512
+"""Vectors whose latents are in memory at once: 25 MB of 6,144 doubles."""
+
+
+class SparseCodec(LearnedCodec):
+    """Codes of k (index, value) pairs; see SparseAutoencoder.
+
+    Table t of the buckets holds each code under its t-th strongest latent, so a bucket is what is mostly about one
+    thing; a query looks into the buckets of the latents that it excites most.
+    """
+
+    _encoder: SparseAutoencoder
+    _decoder: SparseAutoencoder
+
+    def latents(self, vectors: Vectors) -> Vectors:
+        """(n, D) to the (n, m) that the active latents are chosen from: also what is not active has its order."""
+        with torch.inference_mode():
+            scores = self._encoder.scores(torch.from_numpy(self.checked(vectors).astype(np.float64)))
+        return scores.numpy().astype(np.float32)
+
+    def point_scores(self, point: Vectors, stored: Vectors) -> Scores:
+        """The score of (c, m) stored latents for one (m + 1,) point: that of the decoded vectors, up to |q|."""
+        products = stored @ point[:-1] + point[-1]
+        if self.metric is Metric.IP:
+            return np.asarray(products, np.float32)
+        with torch.inference_mode():
+            decoded = self._decoder.decode(torch.from_numpy(stored)).numpy()
+        return decoded_scores(products, np.einsum("cd,cd->c", decoded, decoded), self.metric)
+
+    def bucket_keys(self, codes: Codes, bits: int = WIDEST_BUCKET_KEY) -> NDArray[np.uint16]:
+        """(n, 3 k) codes to (n, TABLES): indices of the strongest latents, the first again where there are fewer."""
+        del bits
+        k = self.config.k
+        indices = np.ascontiguousarray(codes[:, : 2 * k]).view("<u2")
+        values = codes[:, 2 * k :].astype(np.int16)
+        order = np.argsort(-values, axis=1, kind="stable")[:, :TABLES]
+        order = np.pad(order, ((0, 0), (0, TABLES - order.shape[1])), mode="edge")
+        keys = np.take_along_axis(indices, order, axis=1)
+        unused = np.take_along_axis(values, order, axis=1) == 0
+        return np.asarray(np.where(unused, keys[:, :1], keys), np.uint16)
+
+    def bucket_count(self, bits: int) -> int:
+        """One for each latent, however many codes there are."""
+        del bits
+        return int(self.config.latents)
+
+    def bucket_costs(self, latents: NDArray[np.float32], bits: int) -> NDArray[np.float32]:
+        """(m,) latents of a query to (TABLES, m): what excites a latent less costs more, in all tables the same."""
+        del bits
+        return np.broadcast_to(-latents, (TABLES, len(latents)))
+
+    def _encode(self, vectors: Vectors) -> Codes:
+        starts = range(0, len(vectors), SPARSE_BLOCK)
+        return np.concatenate([super(SparseCodec, self)._encode(vectors[at : at + SPARSE_BLOCK]) for at in starts])
+
+    def _decode(self, codes: Codes) -> Vectors:
+        starts = range(0, len(codes), SPARSE_BLOCK)
+        return np.concatenate([super(SparseCodec, self)._decode(codes[at : at + SPARSE_BLOCK]) for at in starts])
+
+
+def decoded_scores(products: Scores, squares: Scores, metric: Metric) -> Scores:
+    """Scores of decoded vectors from <q, x_hat> and |x_hat|^2, up to what is the same for all vectors of a query."""
+    if metric is Metric.IP:
+        return np.asarray(products, np.float32)
+    if metric is Metric.L2:
+        return np.asarray(2 * products - squares, np.float32)
+    return np.asarray(products / np.sqrt(np.maximum(squares, np.float32(1e-30))), np.float32)
