@@ -21,7 +21,8 @@ SAME = 1e-5
 MEASURED = 2_000
 """Held-out vectors whose order is measured: all pairs of them are looked at."""
 ROTATIONS = 20
-"""Rounds of Gong and Lazebnik's iteration before training."""
+"""Rounds of Gong and Lazebnik's iteration before training, where there are fewer than two bits a component: with more
+it turns some bits into copies of others."""
 REACH = 4.0
 """Standard deviation of the activations at the start. As Adam's steps do not depend on it, the larger it is, the finer
 training turns the hyperplanes."""
@@ -71,10 +72,11 @@ class BinaryAutoencoder(Autoencoder):
               + (n / 10) (balance mean_k E[b_k]^2 + decorrelation mean_{k != l} E[b_k b_l]^2)
 
     Semantic hashing (Salakhutdinov & Hinton 2009) with the straight-through gradient (Bengio et al. 2013) and the
-    balanced, uncorrelated bits of spectral hashing (Weiss et al. 2008). W starts as iterative quantisation (Gong &
-    Lazebnik 2011): principal axes, rotated towards signs; with more bits than components, a tight frame of them. D
-    starts as the least squares of h on b. The reconstruction alone gives bits that decode well but whose Hamming
-    distance loses to that start; ranking each step's anchors' neighbours, taken from a pool of training vectors, wins.
+    balanced, uncorrelated bits of spectral hashing (Weiss et al. 2008); n are the vectors of a step, each asking for
+    all others, and some bring neighbours from a pool of training vectors along. W starts as iterative quantisation
+    (Gong & Lazebnik 2011): principal axes, rotated towards signs; with more bits than components, a tight frame of
+    them. D is solved for the bits by least squares, at the start and after each epoch. Without the similarity, bits
+    decode better, but their Hamming distances keep fewer neighbours than that start's.
     """
 
     kind = "binary"
@@ -102,7 +104,10 @@ class BinaryAutoencoder(Autoencoder):
         _, axes = torch.linalg.eigh(h.T @ h)
         axes = axes.flip(1)[:, :m]
         rotation, _ = torch.linalg.qr(torch.randn(m, m, generator=generator, device=h.device))
-        weight = _rotated(h @ axes, rotation[: axes.shape[1]]).T @ axes.T
+        rotation = rotation[: axes.shape[1]]
+        if m < 2 * self.dim:
+            rotation = _rotated(h @ axes, rotation)
+        weight = rotation.T @ axes.T
         spread = (h @ weight.T).square().mean().sqrt()
         self.encoder.weight.copy_(weight * (REACH / spread) if spread > 0 else weight)
         self.encoder.bias.zero_()
