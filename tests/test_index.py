@@ -180,3 +180,10 @@ def test_l2_far_from_the_origin_keeps_its_digits(offset: float) -> None:
     found = exact_search([(np.arange(N), base)], queries, K, Metric.L2)
     assert recall(found.rows, truth).mean() > 0.99
     np.testing.assert_allclose(-found.scores, np.sort(distances, axis=1)[:, :K], rtol=1e-2)
+
+
+def test_an_empty_block_is_passed_over() -> None:
+    nothing = np.empty(0, np.int64), np.empty((0, DIM), np.float32)
+    found = exact_search([nothing, (np.arange(N), BASE), nothing], QUERIES, K, Metric.L2)
+    assert np.array_equal(found.rows, exact_neighbours(BASE, QUERIES, K, Metric.L2).rows)
+    assert (exact_search([nothing], QUERIES, K, Metric.L2).rows == -1).all()

@@ -18,9 +18,11 @@ def exact_search(
     queries = prepared(queries, metric)
     best = Neighbours(np.full((len(queries), k), -1, np.int64), np.full((len(queries), k), -np.inf, np.float32))
     for rows, vectors in blocks:
+        if not len(rows):
+            continue
         # The product's rounding is enough to choose a few more than k; those are scored again term by term.
         near = top(score_matrix(queries, vectors, metric), np.arange(len(rows)), min(2 * k, len(rows))).rows
-        size = max(1, BLOCK_NUMBERS // near[0].size // vectors.shape[1]) if len(near) else 1
+        size = max(1, BLOCK_NUMBERS // near[0].size // vectors.shape[1])
         scores = np.concatenate(
             [
                 paired_scores(queries[start : start + size], vectors[near[start : start + size]], metric)
