@@ -67,12 +67,11 @@ class Runner:
             if process.exitcode is not None:
                 process.join()
                 del self._processes[job_id]
-                self._log_end(job_id)
                 if process.exitcode != 0:
                     reason = f"the job's process ended with exit code {process.exitcode}"
                     reason += " (killed; was memory short?)" if process.exitcode == -signal.SIGKILL else ""
                     self._jobs.finish(job_id, JobState.FAILED, reason)
-                    log.warning("job %s: %s", job_id, reason)
+                self._log_end(job_id)
         if self._settings.train_at:
             self._jobs.submit_due_trainings(self._settings.train_at)
         while len(self._processes) < self._settings.max_jobs and (claimed := self._jobs.claim()) is not None:
