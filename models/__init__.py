@@ -19,6 +19,7 @@ from models.flat import FlatCodec
 from models.kinds import CodecConfig, Fitted, fit, kind_of, load_codec
 from models.learned import LearnedCodec
 from models.metric import Codes, Metric, Scores, Vectors, normalized, paired_scores, prepared, score_matrix
+from models.portrait import Portrait, can_draw
 from models.scalar_code import LatentType
 from models.space import FloatSpace, ProductSpace, ScalarSpace, Space, SparseSpace
 from models.sparse import SparseAutoencoder, SparseConfig, Sparsity
@@ -49,6 +50,7 @@ __all__ = [
     "LearnedCodec",
     "Metric",
     "Neighbours",
+    "Portrait",
     "ProductSpace",
     "ScalarSpace",
     "Scores",
@@ -65,6 +67,7 @@ __all__ = [
     "VariationalAutoencoder",
     "VariationalConfig",
     "Vectors",
+    "can_draw",
     "decoded_scores",
     "exact_neighbours",
     "fit",

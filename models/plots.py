@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 BLUE, ORANGE, GREEN, RED, GREY = "#1f6fb4", "#e07b1a", "#2f9e5f", "#c83a3a", "#8a8f98"
 COLOURS = (BLUE, ORANGE, GREEN, RED, "#7b5bb5", "#8c5a3c", "#d16ba5", "#555a60", "#a8a43a", "#3aa8b8")
+LONGEST = 3.0
+"""Times as long as wide a plane is drawn in one scale, at most."""
 
 
 class Picture:
@@ -46,9 +48,11 @@ class Picture:
             self.figure.savefig(self.path, format="png")
 
 
-def loss_curve(path: Path, loss: Sequence[float], held_out: Sequence[float], best: int) -> "Axes":
+def loss_curve(
+    path: Path, loss: Sequence[float], held_out: Sequence[float], best: int, unit: str = "share of variance"
+) -> "Axes":
     """The mean loss and the held-out error of epochs 0 (the start), 1, 2, ..., and which of them was kept."""
-    with Picture(path, "Training", "epoch", "held-out error (share of variance)") as axes:
+    with Picture(path, "Training", "epoch", f"held-out error ({unit})") as axes:
         numbers = np.arange(len(held_out))
         axes.plot(numbers, held_out, color=BLUE, marker="o", markersize=3.5, label="held-out error")
         axes.plot(best, held_out[best], "o", color=BLUE, markersize=10, fillstyle="none", label=f"kept: epoch {best}")
@@ -69,16 +73,21 @@ def spectrum(path: Path, data: Array, restored: Array, latents: int) -> "Axes":
     variances, axes_ = np.linalg.eigh(np.asarray(centred.T @ centred / len(data), np.float64))
     order = np.argsort(-variances)
     lost = np.square((data - restored) @ axes_[:, order]).mean(axis=0)
-    variances = np.maximum(variances[order], variances.max() * 1e-9)
+    least = max(float(variances.max()), 1e-30) * 1e-9
+    variances = np.maximum(variances[order], least)
+    lost = np.maximum(lost, least)
     with Picture(path, "What the code keeps of each principal axis", "principal axis", "variance") as axes:
         ranks = np.arange(1, len(variances) + 1)
         axes.plot(ranks, variances, color=GREY, linewidth=2, label="data")
-        axes.plot(ranks, np.maximum(lost, variances.max() * 1e-9), color=BLUE, label="lost by the autoencoder")
+        axes.plot(ranks, lost, color=BLUE, label="lost by the autoencoder")
         lost_by_pca = np.where(ranks > latents, variances, np.nan)
         axes.plot(ranks, lost_by_pca, color=ORANGE, linestyle="--", label=f"lost by PCA with {latents} axes")
-        axes.axvline(latents + 0.5, color=ORANGE, linewidth=0.8, linestyle=":")
+        if latents < len(variances):
+            axes.axvline(latents + 0.5, color=ORANGE, linewidth=0.8, linestyle=":")
         axes.set_xscale("log")
         axes.set_yscale("log")
+        # An axis in which vectors hardly vary, such as one that their unit length takes away, would squeeze all others.
+        axes.set_ylim(bottom=min(np.quantile(variances, 0.05), np.quantile(lost, 0.05)) / 8)
         axes.legend(frameon=False, loc="lower left")
     return axes
 
@@ -98,11 +107,11 @@ def error_by_size(path: Path, errors: Mapping[str, Mapping[int, float]]) -> "Axe
     return axes
 
 
-def latent_activity(path: Path, latents: Array, threshold: float = 0.0) -> "Axes":
-    """Share of (n, m) latents with |z| above `threshold`, a latent a point, falling; dead ones are counted."""
-    share = np.sort((np.abs(latents) > threshold).mean(axis=0))[::-1]
+def latent_activity(path: Path, counts: Array, vectors: int) -> "Axes":
+    """Share of `vectors` that each latent is active for, from (m,) counts, falling; the title counts the dead."""
+    share = np.sort(counts / vectors)[::-1]
     dead = int((share == 0).sum())
-    title = f"Latent activity: {dead} of {len(share)} are dead ({dead / len(share):.1%})"
+    title = f"Latents over {vectors:,} vectors: {dead:,} of {len(share):,} never active ({dead / len(share):.1%})"
     with Picture(path, title, "latent, most active first", "share of vectors it is active for") as axes:
         ranks = np.arange(1, len(share) + 1)
         axes.fill_between(ranks, share, color=BLUE, alpha=0.2, linewidth=0)
@@ -126,17 +135,24 @@ def bit_balance(path: Path, codes: Array) -> "Axes":
     return axes
 
 
-def denoising_field(path: Path, data: Array, points: Array, restored: Array) -> "Axes":
-    """The arrows r(x) - x from (g, 2) points around (n, 2) data; an arrow has a quarter of the step's length."""
-    with Picture(path, "r(x) - x points to where the data lies", "", "", (6.2, 6.0)) as axes:
+def denoising_field(
+    path: Path, data: Array, points: Array, restored: Array, names: tuple[str, str] = ("", "")
+) -> "Axes":
+    """The arrows r(x) - x from (g, 2) points around (n, 2) data; an arrow has a quarter of the step's length.
+
+    Both directions have one scale unless the data is far longer in one of them.
+    """
+    with Picture(path, "r(x) - x points to where the data lies", *names, (6.2, 6.0)) as axes:
         axes.scatter(data[:, 0], data[:, 1], s=4, color=ORANGE, alpha=0.5, linewidth=0, label="data")
         step = restored - points
         axes.quiver(
             points[:, 0], points[:, 1], step[:, 0], step[:, 1],
             angles="xy", scale_units="xy", scale=4, width=0.003, color=BLUE, label="r(x) - x, a quarter of it",
         )  # fmt: skip
-        axes.set_aspect("equal")
-        axes.legend(frameon=False, markerscale=4, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.05))
+        width, height = np.ptp(np.concatenate((data, points)), axis=0)
+        if 1 / LONGEST < height / max(width, 1e-30) < LONGEST:
+            axes.set_aspect("equal")
+        axes.legend(frameon=False, markerscale=4, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.1))
     return axes
 
 

@@ -12,17 +12,13 @@ from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
-from service.client import Client, ClientError, ServerRefused
+from service.client import Client, ClientError
 from service.console import Progress, print_certificate, print_hits, print_status, print_summary, shown
 
 HELP = """Retrieval over codes of a few bytes: run the server, fill it, train it, ask it.
 
 Exit codes: 0 done, 1 an error, 2 wrong usage, 3 ingest rejected some items, 130 Ctrl-C.
 """
-JOB_SECONDS = 0.5
-"""Between two looks at a job."""
-ACTIVE = ("queued", "running")
-
 app = typer.Typer(
     help=HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
 )
@@ -142,6 +138,10 @@ def train(
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the vectors, at most.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Ends training after this long.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Same seed and vectors: same codec.")] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", file_okay=False, help="Folder for the training's pictures, made if need be."),
+    ] = None,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Print the job's id and leave it.")] = False,
 ) -> None:
     """Train a codec on a collection and publish it.
@@ -149,6 +149,17 @@ def train(
     Search and ingest go on meanwhile. Prints what was measured before publishing. Ctrl-C only stops watching: the job
     goes on. Exit code 1: the job failed or was cancelled.
     """
+    from service.watch import begun, followed, saved_pictures
+
+    if plot is not None:
+        if no_wait:
+            raise typer.BadParameter(
+                "pictures come when the training has ended: not with --no-wait", param_hint="--plot"
+            )
+        try:
+            plot.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise typer.BadParameter(f"the folder cannot be made: {error}", param_hint="--plot") from error
     training = {"epochs": epochs, "minutes": minutes, "seed": seed}
     body: dict[str, Any] = {"training": {name: value for name, value in training.items() if value is not None}}
     with _client(url) as client:
@@ -156,31 +167,30 @@ def train(
             own = client.collection(collection)["codec"]
             overridden = {"latents", "latent_type", "k"}  # what follows from the bytes
             body["codec"] = {name: value for name, value in own.items() if name not in overridden} | {"bytes": size}
-        job = _begun(client, collection, body)
+        job = begun(client, collection, body)
         if no_wait:
             typer.echo(job["id"])
             return
         try:
-            with Progress(f"train {collection}", 1) as progress:
-                while job["state"] in ACTIVE:
-                    progress.to(job["progress"], job["message"] or job["state"])
-                    time.sleep(JOB_SECONDS)
-                    job = client.job(job["id"])
-                progress.to(job["progress"], job["message"])
+            job = followed(client, job, f"train {collection}")
         except (KeyboardInterrupt, ClientError) as error:
             typer.echo(f"\njob {job['id']} was not cancelled: `codewell status` shows how far it is", err=True)
             if isinstance(error, ClientError):
                 raise
             raise typer.Exit(130) from None
-    if job["state"] != "succeeded":
-        _fail(f"job {job['id']} {job['state']}: {job['message']}")
+        if job["state"] != "succeeded":
+            _fail(f"job {job['id']} {job['state']}: {job['message']}")
+        pictures = None if plot is None else saved_pictures(client, job, plot)
     result = job["result"]
     if not sys.stdout.isatty():
         said = {"job": job["id"], "state": job["state"], "generation": result["generation"]}
-        typer.echo(json.dumps(said | {"seconds": result["seconds"], "certificate": result["certificate"]}))
+        drawn = {} if pictures is None else {"pictures": [str(path) for path in pictures]}
+        typer.echo(json.dumps(said | {"seconds": result["seconds"]} | drawn | {"certificate": result["certificate"]}))
         return
     typer.echo(f"generation {result['generation']} is published, {result['seconds']:.1f} s")
     print_certificate(result["certificate"])
+    if pictures:
+        typer.echo(f"pictures in {plot}: {', '.join(path.name for path in pictures)}")
 
 
 @app.command()
@@ -235,19 +245,6 @@ def status(url: Url = None, as_json: Json = False) -> None:
     if not told["ready"]:
         _fail(f"not ready: {told['detail']}")
     print_status(told)
-
-
-def _begun(client: Client, collection: str, body: dict[str, Any]) -> dict[str, Any]:
-    """A new training, or the one that is under way already: with CODEWELL_TRAIN_AT a collection begins by itself."""
-    try:
-        return client.train(collection, body)
-    except ServerRefused as refused:
-        name = client.collection(collection)["name"]
-        active = [job for job in client.jobs() if job["collection"] == name and job["state"] in ACTIVE]
-        if refused.status != 409 or not active:
-            raise
-        typer.echo(f"a training is under way already; following job {active[0]['id']}", err=True)
-        return active[0]
 
 
 def _client(url: str | None) -> Client:

@@ -137,6 +137,10 @@ class Client:
         """How far a job is, and how it ended."""
         return self._call("GET", _path("jobs", job_id))
 
+    def picture(self, job_id: str, name: str) -> bytes:
+        """One of a job's pictures, as PNG."""
+        return self._sent("GET", f"{_path('jobs', job_id)}{_path('pictures', name)}").content
+
     def jobs(self) -> list[dict[str, Any]]:
         """The newest jobs first."""
         return list(self._call("GET", "/jobs")["jobs"])
@@ -162,7 +166,8 @@ class Client:
                 time.sleep(2**attempt / 2)
         raise AssertionError("unreachable")
 
-    def _answer(self, method: str, path: str, **request: Any) -> dict[str, Any]:
+    def _sent(self, method: str, path: str, **request: Any) -> httpx.Response:
+        """The answer, where it is no error."""
         try:
             answer = self._http.request(method, path, **request)
         except httpx.ConnectError as error:
@@ -173,6 +178,10 @@ class Client:
             raise ServerUnreachable(f"the connection to {self.url} broke: {error}") from error
         if answer.status_code >= 400:
             raise ServerRefused.of(answer)
+        return answer
+
+    def _answer(self, method: str, path: str, **request: Any) -> dict[str, Any]:
+        answer = self._sent(method, path, **request)
         if answer.status_code == 204:
             return {}
         try:

@@ -14,6 +14,7 @@ CodewellError            500
 │   ├── CollectionNotFound
 │   ├── ItemNotFound
 │   ├── JobNotFound
+│   ├── PictureNotFound
 │   └── AliasNotFound
 ├── Conflict             409
 │   ├── CollectionExists
@@ -155,6 +156,12 @@ class JobNotFound(NotFound):
     """No job has that id."""
 
     title = "Job not found"
+
+
+class PictureNotFound(NotFound):
+    """The job has no picture of that name."""
+
+    title = "Picture not found"
 
 
 class AliasNotFound(NotFound):

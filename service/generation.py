@@ -18,6 +18,7 @@ from service.errors import CollectionNotFound, TooFewItems
 from service.index.segment import RowArray
 from service.index.view import View
 from service.jobs import FEWEST_ITEMS
+from service.pictures import draw
 from service.store import store
 from service.store.database import Database
 from service.store.tables import CollectionRow, GenerationRow
@@ -56,7 +57,7 @@ class Build:
         self._report(0.0, "reading vectors")
         self._sweep()
         held_out, vectors = self._sample(train_sample)
-        codec, run = fit(
+        fitted = codec, run = fit(
             self._spec.config(self._dim),
             vectors,
             self._metric,
@@ -76,6 +77,8 @@ class Build:
             "codec": {"kind": codec.kind, **asdict(self._spec.config(self._dim))},
             "seed": self._training.seed,
         }
+        self._report(0.95, "drawing pictures")
+        pictures = draw(fitted, vectors, held_out.vectors, self._scratch)
         self._report(0.97, "publishing")
         self._publish(codec, generation_id, certificate, last)
         self._sweep()
@@ -83,6 +86,8 @@ class Build:
             "generation": generation_id,
             "certificate": certificate,
             "curve": [epoch._asdict() for epoch in run.epochs],
+            "pictures": list(pictures.names),
+            "no_pictures": pictures.reason,
             "seconds": round(time.monotonic() - began, 2),
         }
 

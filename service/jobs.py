@@ -10,10 +10,10 @@ from typing import Any
 from sqlalchemy import exists, select, update
 from sqlalchemy.orm import Session
 
-from service.errors import CollectionNotFound, Conflict, JobNotFound, TooFewItems
+from service.errors import CollectionNotFound, Conflict, JobNotFound, PictureNotFound, TooFewItems
 from service.store import store
 from service.store.database import Database
-from service.store.tables import CollectionRow, JobRow
+from service.store.tables import CollectionRow, JobRow, PictureRow
 
 
 class JobState(StrEnum):
@@ -103,6 +103,20 @@ class Jobs:
         with self._database.reading() as session:
             return _job(*_found(session, job_id))
 
+    def picture(self, job_id: str, name: str) -> bytes:
+        """The PNG of one of a job's pictures.
+
+        Raises:
+            JobNotFound, PictureNotFound
+        """
+        with self._database.reading() as session:
+            job, _ = _found(session, job_id)
+            row = session.get(PictureRow, (job_id, name))
+            if row is None:
+                there = ", ".join((job.result or {}).get("pictures", [])) or "none"
+                raise PictureNotFound(f"job {job_id} has no picture {name!r}; it has: {there}", field="name")
+            return row.png
+
     def list(self, collection: str | None = None, limit: int = 100) -> list[Job]:
         """The newest jobs first, of one collection or of all."""
         statement = select(JobRow, CollectionRow.name).join(CollectionRow, CollectionRow.id == JobRow.collection_id)
@@ -173,14 +187,22 @@ class Jobs:
             job.progress, job.message = progress, message
             return True
 
-    def finish(self, job_id: str, state: JobState, message: str, result: Mapping[str, Any] | None = None) -> None:
-        """Ends a running job; one that has ended already stays as it is."""
+    def finish(
+        self,
+        job_id: str,
+        state: JobState,
+        message: str,
+        result: Mapping[str, Any] | None = None,
+        pictures: Mapping[str, bytes] | None = None,
+    ) -> None:
+        """Ends a running job and keeps its pictures, PNGs by name; one that has ended already stays as it is."""
         with self._database.writing() as session:
             job = session.get(JobRow, job_id)
             if job is None or job.state not in ACTIVE:
                 return
             job.state, job.message, job.finished_at = state, message, time.time()
             job.result = dict(result) if result is not None else None
+            session.add_all(PictureRow(job_id=job_id, name=name, png=png) for name, png in (pictures or {}).items())
             if state is JobState.SUCCEEDED:
                 job.progress = 1.0
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Event, Thread
 
 from models import CodecError, TrainingStopped
+from service import pictures
 from service.errors import CodewellError, JobNotFound
 from service.generation import Build
 from service.jobs import Jobs, JobState
@@ -108,7 +109,8 @@ def run_job(settings: Settings, job_id: str) -> None:
         if job is None:
             return
         build = Build(database, job.collection_id, job.parameters, scratch, _Reporter(jobs, job_id))
-        jobs.finish(job_id, JobState.SUCCEEDED, "published", build.run(settings.train_sample))
+        result = build.run(settings.train_sample)
+        jobs.finish(job_id, JobState.SUCCEEDED, "published", result, pictures.read(result["pictures"], scratch))
     except TrainingStopped:
         jobs.finish(job_id, JobState.CANCELLED, "cancelled")
     except (CodewellError, CodecError) as error:

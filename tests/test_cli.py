@@ -131,7 +131,8 @@ def test_damaged_files_are_named_and_nothing_of_them_is_sent(server: Server, nam
 
 def test_wrong_usage_is_2(server: Server, tmp_path: Path) -> None:
     wrong = [("ingest", tmp_path / "none.jsonl"), ("ingest", written(tmp_path / "items.csv", "a,b"))]
-    for arguments in (*wrong, ("search", "x", "--index", "magic"), ("fly",), ("train", "--epochs", "0")):
+    plots = [("train", "--plot", tmp_path / "p", "--no-wait"), ("train", "--plot", tmp_path / "items.csv" / "p")]
+    for arguments in (*wrong, ("search", "x", "--index", "magic"), ("fly",), ("train", "--epochs", "0"), *plots):
         run = codewell(server, *arguments)
         assert run.returncode == 2, arguments
         assert "Usage:" in run.stderr
@@ -159,9 +160,17 @@ def test_ctrl_c_leaves_what_was_committed_and_says_how_many(server: Server, name
 def test_a_training_is_followed_to_its_certificate(server: Server, name: str, tmp_path: Path) -> None:
     np.save(tmp_path / "vectors.npy", clustered(300, 8))
     assert codewell(server, "ingest", tmp_path / "vectors.npy", "--collection", name).returncode == 0
-    run = codewell(server, "train", "--collection", name, "--bytes", "4", "--epochs", "3", "--seed", "7")
+    folder = tmp_path / "new" / "pictures"
+    run = codewell(
+        server, "train", "--collection", name, "--bytes", "4", "--epochs", "3", "--seed", "7", "--plot", folder
+    )
     assert run.returncode == 0, run.stderr
     said = last_json(run)
+    names = server.get(f"/jobs/{said['job']}")["result"]["pictures"]
+    assert said["pictures"] == [str(folder / f"{one}.png") for one in names]
+    for one in names:
+        assert (folder / f"{one}.png").read_bytes() == server.client.get(f"/jobs/{said['job']}/pictures/{one}").content
+    assert ("loss" in names) != ("no pictures: matplotlib is not installed" in run.stderr)
     certificate = said["certificate"]
     assert (said["state"], certificate["code_bytes"], certificate["seed"]) == ("succeeded", 4, 7)
     assert certificate["recall@10"]["faiss"]["rescore"] > 0.9

@@ -21,7 +21,7 @@ DRAWINGS: dict[str, Callable[[Path], Any]] = {
     "loss": lambda path: plots.loss_curve(path, [1.0, 0.5, 0.4], [0.9, 0.6, 0.7], 1),
     "spectrum": lambda path: plots.spectrum(path, DATA, DATA * 0.9, 3),
     "size": lambda path: plots.error_by_size(path, {"dense": {8: 0.5, 4: 0.6}, "binary": {8: 0.4}}),
-    "activity": lambda path: plots.latent_activity(path, DATA, 0.5),
+    "activity": lambda path: plots.latent_activity(path, np.array([3, 0, 1]), 4),
     "bits": lambda path: plots.bit_balance(path, BITS),
     "field": lambda path: plots.denoising_field(path, DATA[:, :2], DATA[:9, :2], DATA[:9, :2] * 0.5),
     "map": lambda path: plots.code_map(path, DATA),
@@ -92,10 +92,9 @@ def test_sizes_are_drawn_in_their_order(tmp_path: Path) -> None:
 
 
 def test_activity_counts_the_dead(tmp_path: Path) -> None:
-    latents = np.array([[0.0, 1.0, 0.0, -2.0], [0.0, 1.0, 0.0, 0.0]])
-    axes = plots.latent_activity(tmp_path / "x.png", latents)
+    axes = plots.latent_activity(tmp_path / "x.png", np.array([0, 2, 0, 1]), 2)
     assert ys(axes.get_lines()[0]) == [1.0, 0.5, 0.0, 0.0]
-    assert "2 of 4 are dead (50.0%)" in axes.get_title(loc="left")
+    assert "2 of 4 never active (50.0%)" in axes.get_title(loc="left")
 
 
 def test_balance_counts_every_bit_once(tmp_path: Path) -> None:

@@ -1,11 +1,17 @@
 """Training, and the jobs it runs in. Knows no process."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
 from service.api.dependencies import CodewellDep, CollectionDep
 from service.api.resources import JobList, JobOut, TrainRequest
 
 router = APIRouter(tags=["jobs"])
+
+
+class PngResponse(Response):
+    """A picture."""
+
+    media_type = "image/png"
 
 
 @router.post("/collections/{name}/train", status_code=202)
@@ -25,6 +31,12 @@ def list_jobs(codewell: CodewellDep, collection: str | None = None) -> JobList:
 def read_job(job_id: str, codewell: CodewellDep) -> JobOut:
     """How far a job is, and how it ended."""
     return JobOut.of(codewell.jobs.get(job_id))
+
+
+@router.get("/jobs/{job_id}/pictures/{name}", response_class=PngResponse)
+def read_picture(job_id: str, name: str, codewell: CodewellDep) -> PngResponse:
+    """A picture that a training drew, as PNG; the job's result lists their names."""
+    return PngResponse(codewell.jobs.picture(job_id, name))
 
 
 @router.delete("/jobs/{job_id}")

@@ -1,0 +1,59 @@
+"""A training as the command line sees it: begun, followed to its end, its pictures kept. Knows only the REST API."""
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from service.client import Client, ClientError, ServerRefused
+from service.console import Progress, shown
+
+LOOK_SECONDS = 0.5
+"""Between two looks at a job."""
+ACTIVE = ("queued", "running")
+
+Job = Mapping[str, Any]
+
+
+def begun(client: Client, collection: str, body: Mapping[str, Any]) -> Job:
+    """A new training, or the one that is under way already: with CODEWELL_TRAIN_AT a collection begins by itself."""
+    try:
+        return client.train(collection, body)
+    except ServerRefused as refused:
+        name = client.collection(collection)["name"]
+        active = [job for job in client.jobs() if job["collection"] == name and job["state"] in ACTIVE]
+        if refused.status != 409 or not active:
+            raise
+        sys.stderr.write(f"a training is under way already; following job {active[0]['id']}\n")
+        return active[0]
+
+
+def followed(client: Client, job: Job, label: str) -> Job:
+    """The job once it has ended; shows how far it is meanwhile."""
+    with Progress(label, 1) as progress:
+        while job["state"] in ACTIVE:
+            progress.to(job["progress"], job["message"] or job["state"])
+            time.sleep(LOOK_SECONDS)
+            job = client.job(job["id"])
+        progress.to(job["progress"], job["message"])
+    return job
+
+
+def saved_pictures(client: Client, job: Job, folder: Path) -> list[Path]:
+    """Writes each of the job's pictures into `folder`, as NAME.png; says on stderr why there is none.
+
+    Raises:
+        ClientError: a picture cannot be fetched or written.
+    """
+    result = job["result"]
+    if result.get("no_pictures"):
+        sys.stderr.write(f"no pictures: {shown(result['no_pictures'], 300)}\n")
+    # A name becomes a file's: whatever a server says, it stays within the folder.
+    paths = {name: folder / f"{Path(name).name}.png" for name in result.get("pictures", [])}
+    try:
+        for name, path in paths.items():
+            path.write_bytes(client.picture(job["id"], name))
+    except OSError as error:
+        raise ClientError(f"the pictures of job {job['id']} cannot be written: {error}") from error
+    return list(paths.values())
