@@ -37,6 +37,13 @@ def clustered(n: int, dim: int, seed: int = 0, clusters: int = 40) -> Vectors:
 
 
 @pytest.fixture(scope="session")
+def wordnet() -> Vectors:
+    """(2000, 384) real unit vectors, all-MiniLM-L6-v2 of WordNet glosses: see tests/README.md."""
+    stored = np.load(Path(__file__).parent / "wordnet-2000.npy")
+    return prepared(stored.astype(np.float32), Metric.COSINE)
+
+
+@pytest.fixture(scope="session")
 def tiny_codec() -> LearnedCodec:
     """A dense codec of dimension 8 at its start: rotated principal axes, int8."""
     return started_codec(DenseConfig(6, LatentType.INT8, decoder_hidden=(8,)), Metric.L2)

@@ -73,22 +73,6 @@ def ring(n: int, seed: int = 0) -> Vectors:
     return np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
 
 
-@pytest.mark.parametrize("architecture", [OnTrainingSet, RandomStart])
-def test_a_linear_autoencoder_reaches_the_principal_subspace(architecture: type[OnTrainingSet]) -> None:
-    """Baldi & Hornik 1989: the squared error has no other minimum."""
-    rng = np.random.default_rng(0)
-    scales = np.array([4.0, 3.0, 2.0, 1.0, 0.7, 0.5, 0.4, 0.3, 0.2, 0.1])
-    turn = np.linalg.qr(rng.standard_normal((10, 10)))[0]
-    vectors = np.asarray(rng.standard_normal((2000, 10)) * scales @ turn, np.float32)
-    model = architecture(10, shape(3))
-    run = train(model, vectors, TrainingConfig(epochs=40, patience=40, learning_rate=1e-2, batch_size=32))
-    learned = np.linalg.qr(model.decoder.weight.detach().numpy())[0]
-    cosines = np.linalg.svd(principal(model.seen.numpy(), 3).T @ learned, compute_uv=False)
-    assert np.degrees(np.arccos(np.clip(cosines, -1, 1))).max() < 1
-    if architecture is RandomStart:
-        assert run.epochs[0].held_out_error > 3 * run.best.held_out_error
-
-
 def test_a_nonlinear_autoencoder_goes_below_the_error_of_pca() -> None:
     vectors = sheet(4000)
     model = DenseAutoencoder(24, shape(2, hidden=(64,), decoder_hidden=(64,)))
