@@ -71,7 +71,10 @@ class DenseAutoencoder(Autoencoder):
     W starts as a random rotation of the leading principal axes, which spreads the variance evenly over the latents
     so that an even grid fits each of them; f and g start at zero: training begins at PCA and goes on from there.
     A linear undercomplete autoencoder ends in that subspace (Baldi & Hornik 1989); corrupting the input makes it a
-    denoising autoencoder (Vincent et al. 2008, 2010). Rounding the latents during training changed nothing measurable.
+    denoising autoencoder (Vincent et al. 2008, "Extracting and Composing Robust Features"; 2010, "Stacked Denoising
+    Autoencoders"), whose r(x) - x follows the gradient of the data's log density (Alain & Bengio 2014, "What
+    Regularized Auto-Encoders Learn from the Data-Generating Distribution"). Rounding the latents during training
+    changed nothing measurable.
     """
 
     kind = "dense"

@@ -15,8 +15,13 @@ import httpx
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 from models import CodecConfig, DenseConfig, LatentType, LearnedCodec, Metric, Vectors, kind_of, prepared
+
+# A loaded machine is slow, not wrong; pytest's own timeout ends what hangs.
+settings.register_profile("codewell", deadline=None)
+settings.load_profile("codewell")
 
 SERVE = [sys.executable, "-m", "service.cli", "serve"]
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from models import (
     BadCodes,
@@ -16,6 +17,7 @@ from models import (
     BadVectors,
     BinaryConfig,
     Codec,
+    CodecConfig,
     DamagedCodec,
     DenseConfig,
     FlatCodec,
@@ -24,11 +26,16 @@ from models import (
     Metric,
     SparseCodec,
     SparseConfig,
+    Sparsity,
+    TrainingConfig,
     VariationalConfig,
     exact_neighbours,
+    fit,
+    kind_of,
     load_codec,
     recall,
 )
+from models.kinds import KINDS
 from tests.conftest import clustered, started_codec
 
 DIM = 8
@@ -40,6 +47,8 @@ CODECS: dict[str, Callable[[], Codec]] = {
     "int4": lambda: started_codec(DenseConfig(7, LatentType.INT4, decoder_hidden=()), Metric.IP),
     "variational": lambda: started_codec(VariationalConfig(8, LatentType.INT8, (16,), (16,)), Metric.COSINE),
     "sparse": lambda: started_codec(SparseConfig(latents=64, k=8), Metric.COSINE),
+    "sparse-batch": lambda: started_codec(SparseConfig(64, 8, Sparsity.BATCH_TOPK), Metric.COSINE),
+    "sparse-l1": lambda: started_codec(SparseConfig(64, 8, Sparsity.L1), Metric.IP),
     "binary": lambda: started_codec(BinaryConfig(64), Metric.COSINE),
     "deep": lambda: started_codec(DenseConfig(8, LatentType.INT8, (16, 12), (12, 16)), Metric.COSINE),
 }
@@ -87,6 +96,29 @@ def test_a_code_does_not_depend_on_its_batch(codec: Codec, data: st.DataObject) 
     together = codec.encode(vectors)
     assert np.array_equal(together, np.concatenate((codec.encode(vectors[:cut]), codec.encode(vectors[cut:]))))
     assert np.array_equal(together[cut : cut + 1], codec.encode(vectors[cut : cut + 1]))
+
+
+@given(data=st.data())
+def test_whatever_comes_in_is_decoded_to_something_finite(codec: Codec, data: st.DataObject) -> None:
+    numbers = st.floats(-1e4, 1e4, width=32).filter(lambda number: number == 0 or abs(number) > 1e-4)
+    vectors = data.draw(arrays(np.float32, (data.draw(st.integers(1, 4)), DIM), elements=numbers))
+    vectors[:, 0] += 1  # under cosine a vector has a direction
+    vectors = vectors[np.linalg.norm(vectors, axis=1) > 1e-3]
+    codes = codec.encode(vectors)
+    assert np.array_equal(codec.encode(vectors), codes)
+    decoded = codec.decode(codes)
+    assert decoded.shape == vectors.shape
+    assert np.isfinite(decoded).all()
+
+
+@given(data=st.data())
+def test_the_first_vector_that_is_not_finite_is_named(codec: Codec, data: st.DataObject) -> None:
+    vectors = clustered(20, DIM)
+    rows = data.draw(st.sets(st.integers(0, 19), min_size=1))
+    for row in rows:
+        vectors[row, data.draw(st.integers(0, DIM - 1))] = data.draw(st.sampled_from([np.nan, np.inf, -np.inf]))
+    with pytest.raises(BadVectors, match=f"vector {min(rows)} holds"):
+        codec.encode(vectors)
 
 
 def test_nothing_encodes_to_nothing(codec: Codec) -> None:
@@ -138,14 +170,38 @@ def test_bucket_keys_are_the_signs_of_the_margins(codec: Codec) -> None:
     assert keys.max() < 32
 
 
-def test_a_reloaded_codec_gives_the_same_codes(tiny_codec: LearnedCodec) -> None:
+def test_a_reloaded_codec_gives_the_same_codes(codec: Codec) -> None:
+    if not isinstance(codec, LearnedCodec):
+        pytest.skip("nothing of it was learned")
     vectors = clustered(500, DIM, 3)
-    again = load_codec(tiny_codec.to_bytes())
+    again = load_codec(codec.to_bytes())
     assert isinstance(again, LearnedCodec)
-    assert np.array_equal(again.encode(vectors), tiny_codec.encode(vectors))
-    assert np.array_equal(again.decode(again.encode(vectors)), tiny_codec.decode(tiny_codec.encode(vectors)))
-    assert again.fingerprint == tiny_codec.fingerprint
-    assert again.config == tiny_codec.config
+    codes = codec.encode(vectors)
+    assert np.array_equal(again.encode(vectors), codes)
+    assert np.array_equal(again.decode(codes), codec.decode(codes))
+    assert np.array_equal(again.bucket_keys(codes), codec.bucket_keys(codes))
+    assert again.fingerprint == codec.fingerprint
+    assert (again.kind, again.metric, again.config) == (codec.kind, codec.metric, codec.config)
+
+
+TRAINED: dict[str, CodecConfig] = {
+    "dense": DenseConfig(4, LatentType.INT8, decoder_hidden=(8,)),
+    "variational": VariationalConfig(4, LatentType.INT8, decoder_hidden=(8,)),
+    "sparse": SparseConfig(latents=32, k=4),
+    "binary": BinaryConfig(16),
+}
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_the_same_seed_gives_the_same_codec(kind: str) -> None:
+    config = TRAINED[kind]
+    assert kind_of(config) is KINDS[kind]
+    codecs = [
+        fit(config, clustered(300, DIM), Metric.L2, TrainingConfig(epochs=1, seed=seed)).codec for seed in (1, 1, 2)
+    ]
+    assert codecs[0].fingerprint == codecs[1].fingerprint != codecs[2].fingerprint
+    vectors = clustered(50, DIM, 1)
+    assert np.array_equal(codecs[0].encode(vectors), codecs[1].encode(vectors))
 
 
 def test_another_process_gives_the_same_codes(tiny_codec: LearnedCodec, tmp_path: Path) -> None:
