@@ -20,6 +20,8 @@ from models.kinds import CodecConfig, Fitted, fit, kind_of, load_codec
 from models.learned import LearnedCodec
 from models.metric import Codes, Metric, Scores, Vectors, normalized, paired_scores, prepared, score_matrix
 from models.portrait import Portrait, can_draw
+from models.residual import ResidualAutoencoder, ResidualConfig
+from models.residual_codec import ResidualCodec
 from models.scalar_code import LatentType
 from models.space import FloatSpace, ProductSpace, ScalarSpace, Space, SparseSpace
 from models.sparse import SparseAutoencoder, SparseConfig, Sparsity
@@ -52,6 +54,9 @@ __all__ = [
     "Neighbours",
     "Portrait",
     "ProductSpace",
+    "ResidualAutoencoder",
+    "ResidualCodec",
+    "ResidualConfig",
     "ScalarSpace",
     "Scores",
     "Space",

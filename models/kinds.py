@@ -12,13 +12,16 @@ from models.dense import DenseAutoencoder, DenseConfig
 from models.errors import DamagedCodec
 from models.learned import LearnedCodec
 from models.metric import Metric, Vectors
+from models.residual import ResidualAutoencoder, ResidualConfig
+from models.residual_codec import ResidualCodec
+from models.residual_training import train_residual
 from models.saving import loaded
 from models.sparse import SparseAutoencoder, SparseConfig
 from models.sparse_codec import SparseCodec
 from models.training import Progress, TrainingConfig, TrainingRun, train
 from models.variational import VariationalAutoencoder, VariationalConfig
 
-CodecConfig = DenseConfig | VariationalConfig | SparseConfig | BinaryConfig
+CodecConfig = DenseConfig | VariationalConfig | SparseConfig | BinaryConfig | ResidualConfig
 
 
 class Kind(NamedTuple):
@@ -34,6 +37,7 @@ KINDS: dict[str, Kind] = {
     "variational": Kind(VariationalAutoencoder, VariationalConfig),
     "sparse": Kind(SparseAutoencoder, SparseConfig, SparseCodec),
     "binary": Kind(BinaryAutoencoder, BinaryConfig, BinaryCodec),
+    "residual": Kind(ResidualAutoencoder, ResidualConfig, ResidualCodec),
 }
 
 
@@ -65,7 +69,10 @@ def fit(
     """
     kind = kind_of(config)
     model = kind.architecture(vectors.shape[1], config)
-    run = train(model, vectors, training, progress=progress, checkpoint=checkpoint)
+    if isinstance(model, ResidualAutoencoder):  # its codebooks are no weights that a gradient descends
+        run = train_residual(model, vectors, metric, training, progress=progress, checkpoint=checkpoint)
+    else:
+        run = train(model, vectors, training, progress=progress, checkpoint=checkpoint)
     return Fitted(kind.codec(model, metric), run)
 
 

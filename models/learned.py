@@ -29,7 +29,7 @@ class LearnedCodec(Codec):
         self.metric = metric
         self.code_bytes = model.code_bytes
         weights = {
-            name: tensor.detach().cpu().to(torch.float16 if tensor.ndim == 2 else torch.float32, copy=True)
+            name: tensor.detach().cpu().to(torch.float16 if tensor.ndim >= 2 else torch.float32, copy=True)
             for name, tensor in model.state_dict().items()
         }
         self._decoder = copy.deepcopy(model).cpu().eval().requires_grad_(False)
@@ -70,7 +70,7 @@ class LearnedCodec(Codec):
         """Safetensors; the JSON in its metadata carries kind, configuration and the weights' checksum."""
         about = {"kind": self.kind, "dim": self.dim, "metric": self.metric, "config": asdict(self.config)}
         weights = self._decoder.state_dict()
-        halves = {name: tensor.half() if tensor.ndim == 2 else tensor for name, tensor in weights.items()}
+        halves = {name: tensor.half() if tensor.ndim >= 2 else tensor for name, tensor in weights.items()}
         return saved(about, {name: tensor.numpy() for name, tensor in halves.items()})
 
     @property

@@ -31,6 +31,8 @@ class ProductSpace:
 
     centroids: NDArray[np.float32]
     """(bytes, 256, width)"""
+    additive: bool = False
+    """The points add up to one vector: each is multiplied with the whole query, of the same width."""
 
 
 @dataclass(frozen=True)

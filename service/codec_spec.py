@@ -11,6 +11,7 @@ from models import (
     CorruptionKind,
     DenseConfig,
     LatentType,
+    ResidualConfig,
     SparseConfig,
     Sparsity,
     TrainingConfig,
@@ -124,6 +125,18 @@ class BinarySpec(Spec):
         return BinaryConfig(bits=8 * self.bytes)
 
 
+class ResidualSpec(Spec):
+    """A residual autoencoder: each byte is a codeword, a vector is their sum; the most neighbours per byte."""
+
+    kind: Literal["residual"]
+    bytes: int = Field(32, ge=1, le=1_024, description="Bytes of a code")
+
+    def config(self, dim: int) -> CodecConfig:
+        """The autoencoder; everything else follows from the data."""
+        del dim
+        return ResidualConfig(steps=self.bytes)
+
+
 def _kind(given: Any) -> Any:
     return given.get("kind", "dense") if isinstance(given, dict) else getattr(given, "kind", None)
 
@@ -132,7 +145,8 @@ CodecSpec = Annotated[
     Annotated[DenseSpec, Tag("dense")]
     | Annotated[VariationalSpec, Tag("variational")]
     | Annotated[SparseSpec, Tag("sparse")]
-    | Annotated[BinarySpec, Tag("binary")],
+    | Annotated[BinarySpec, Tag("binary")]
+    | Annotated[ResidualSpec, Tag("residual")],
     Discriminator(_kind),
 ]
 """Which autoencoder: `kind` says so, dense where it is not given."""

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,19 @@ import pytest
 import torch
 from hypothesis import settings
 
-from models import CodecConfig, DenseConfig, LatentType, LearnedCodec, Metric, Vectors, kind_of, prepared
+from models import (
+    CodecConfig,
+    DenseConfig,
+    LatentType,
+    LearnedCodec,
+    Metric,
+    ResidualConfig,
+    TrainingConfig,
+    Vectors,
+    fit,
+    kind_of,
+    prepared,
+)
 
 # A loaded machine is slow, not wrong; pytest's own timeout ends what hangs.
 settings.register_profile("codewell", deadline=None)
@@ -54,9 +67,14 @@ def tiny_codec() -> LearnedCodec:
     return started_codec(DenseConfig(6, LatentType.INT8, decoder_hidden=(8,)), Metric.L2)
 
 
+@cache
 def started_codec(config: CodecConfig, metric: Metric, dim: int = 8) -> LearnedCodec:
-    """An untrained codec with its data-dependent start, which is a usable one."""
+    """An untrained codec with its data-dependent start, which is a usable one; a residual one has to be trained."""
     kind = kind_of(config)
+    if isinstance(config, ResidualConfig):
+        trained = fit(config, prepared(clustered(600, dim), metric), metric, TrainingConfig()).codec
+        assert isinstance(trained, LearnedCodec)
+        return trained
     model = kind.architecture(dim, config)
     sample = torch.from_numpy(prepared(clustered(500, dim), metric))
     with torch.no_grad():

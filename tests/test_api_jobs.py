@@ -123,6 +123,7 @@ CODECS = {
     "variational": ("cosine", {"kind": "variational", "bytes": 16, "beta": 0.1}),
     "sparse": ("cosine", {"kind": "sparse", "k": 12, "latents": 96}),
     "binary": ("cosine", {"kind": "binary", "bytes": 32}),
+    "residual": ("cosine", {"kind": "residual", "bytes": 6}),
     "salt": ("l2", {"latents": 24, "latent_type": "float16", "corruption": {"kind": "salt-and-pepper", "level": 0.05}}),
 }
 

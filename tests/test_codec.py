@@ -24,6 +24,8 @@ from models import (
     LatentType,
     LearnedCodec,
     Metric,
+    ResidualCodec,
+    ResidualConfig,
     SparseCodec,
     SparseConfig,
     Sparsity,
@@ -50,6 +52,9 @@ CODECS: dict[str, Callable[[], Codec]] = {
     "sparse-batch": lambda: started_codec(SparseConfig(64, 8, Sparsity.BATCH_TOPK), Metric.COSINE),
     "sparse-l1": lambda: started_codec(SparseConfig(64, 8, Sparsity.L1), Metric.IP),
     "binary": lambda: started_codec(BinaryConfig(64), Metric.COSINE),
+    "residual": lambda: started_codec(ResidualConfig(4), Metric.COSINE),
+    "residual-l2": lambda: started_codec(ResidualConfig(4), Metric.L2),
+    "residual-ip": lambda: started_codec(ResidualConfig(4), Metric.IP),
     "deep": lambda: started_codec(DenseConfig(8, LatentType.INT8, (16, 12), (12, 16)), Metric.COSINE),
 }
 
@@ -160,8 +165,8 @@ def test_bad_codes_are_refused_by_name(codec: Codec) -> None:
 
 
 def test_bucket_keys_are_the_signs_of_the_margins(codec: Codec) -> None:
-    if isinstance(codec, SparseCodec):
-        pytest.skip("its keys are active latents: tests/test_sparse.py")
+    if isinstance(codec, SparseCodec | ResidualCodec):
+        pytest.skip("its keys are active latents or leading bytes: tests/test_sparse.py, tests/test_residual.py")
     codes = codec.encode(clustered(50, DIM))
     margins = codec.bucket_margins(codec.stored_latents(codes))
     keys = codec.bucket_keys(codes, 5)
@@ -189,6 +194,7 @@ TRAINED: dict[str, CodecConfig] = {
     "variational": VariationalConfig(4, LatentType.INT8, decoder_hidden=(8,)),
     "sparse": SparseConfig(latents=32, k=4),
     "binary": BinaryConfig(16),
+    "residual": ResidualConfig(3),
 }
 
 

@@ -48,7 +48,7 @@ class FaissIndex:
         listed = isinstance(self._index, faiss.IndexIVF)
         parameters = faiss.SearchParametersIVF(sel=bitmap) if listed else faiss.SearchParameters(sel=bitmap)
         found = [
-            self._index.search(points[start : start + QUERY_BLOCK], k, params=parameters)
+            self._index.search(self._asked(points[start : start + QUERY_BLOCK]), k, params=parameters)
             for start in range(0, len(points), QUERY_BLOCK)
         ]
         scores = np.concatenate([part[0] for part in found])
@@ -61,6 +61,11 @@ class FaissIndex:
         """(q, m) points and (c,) slots to (q, c) scores, as `search` has them."""
         stored = self.codec.stored_latents(self.codes[slots])
         return np.stack([self.codec.point_scores(point, stored) for point in points])
+
+    def _asked(self, points: Vectors) -> Vectors:
+        """Points as FAISS compares them: every byte of an additive code is multiplied with the whole of one."""
+        space = self.codec.space
+        return np.tile(points, self.codec.code_bytes) if isinstance(space, ProductSpace) and space.additive else points
 
     def _stored(self) -> Codes:
         """(n, code_bytes), a view into the index: who holds it must hold this object too."""
@@ -86,7 +91,7 @@ def _empty_index(codec: Codec) -> faiss.Index:
         index.is_trained = True
         return index
     if isinstance(space, ProductSpace):
-        return _product_index(space, metric)
+        return _product_index(space, faiss.METRIC_INNER_PRODUCT if space.additive else metric)
     raise TypeError(f"FAISS reads no {type(space).__name__}")
 
 

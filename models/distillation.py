@@ -1,0 +1,89 @@
+"""Trains an additive decoder so that decoded vectors keep the order of neighbours. Knows no codes and no checkpoint.
+
+Rank distillation: queries are training vectors; the softmax of decoded scores over some of a query's neighbours and
+some other vectors is to be that of the exact scores (Cao et al., "Learning to Rank", ICML 2007, for the loss). The
+decoder is one affine map of the sums of codewords. It folds back into them, and so costs no byte and no time. Tables
+trained freely gain more on the vectors they were trained on, and lose on later ones: they learn them by heart.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from models.blocks import mapped
+from models.metric import Metric, Vectors, score_matrix
+from models.residual import ResidualAutoencoder
+
+QUERIES = 10_000
+NEIGHBOURS = 100
+STEPS = 1_500
+"""Where there are 30,000 vectors or more; a twentieth of their number where there are fewer, which is three passes."""
+STEP_QUERIES = 64
+STEP_NEAR, STEP_OTHERS = 24, 24
+LEARNING_RATE = 1e-3
+SHARPNESS = 0.25
+"""The softmax's temperature, as a share of the distance between the first and the hundredth neighbour's score."""
+QUERY_BLOCK = 100
+
+
+class Graph(NamedTuple):
+    """Some vectors and their true neighbours among all others."""
+
+    queries: Tensor
+    """(q,) which"""
+    neighbours: Tensor
+    """(q, k) which are theirs, the nearest first, themselves left out"""
+    scores: Tensor
+    """(q, k)"""
+
+
+def neighbour_graph(vectors: Vectors, metric: Metric, generator: torch.Generator) -> Graph:
+    """Exact neighbours of at most 10,000 of (n, dim) prepared vectors."""
+    n = len(vectors)
+    k = min(NEIGHBOURS, n - 2)
+    queries = torch.randperm(n, generator=generator)[:QUERIES]
+
+    def found(block: slice) -> tuple[Tensor, Tensor]:
+        rows = queries[block]
+        scores = torch.from_numpy(score_matrix(vectors[rows.numpy()], vectors, metric))
+        scores[torch.arange(len(rows)), rows] = -torch.inf
+        best = scores.topk(k, dim=1)
+        return best.indices, best.values
+
+    parts = mapped(found, len(queries), QUERY_BLOCK)
+    return Graph(queries, torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts]))
+
+
+def distilled(
+    model: ResidualAutoencoder, vectors: Vectors, sums: Tensor, graph: Graph, metric: Metric, seed: int
+) -> tuple[Tensor, Tensor]:
+    """The (D, D) map A and the (D,) shift b of z = (sum of codewords) A + b; `sums` is (n, D), one for each vector.
+
+    loss = KL(softmax(score(q, x) / t) | softmax(score(q, x_hat) / t)) + |z(x) - z|^2 / dim
+    """
+    generator = torch.Generator().manual_seed(seed)
+    _, dim = sums.shape
+    weight, bias = torch.eye(dim).requires_grad_(), torch.zeros(dim, requires_grad=True)
+    optimizer = torch.optim.Adam([weight, bias], lr=LEARNING_RATE)
+    temperature = SHARPNESS * float((graph.scores[:, 0] - graph.scores[:, -1]).mean().clamp_min(1e-12))
+    steps = min(STEPS, len(sums) // 20)
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = LEARNING_RATE * (1 + math.cos(math.pi * step / steps)) / 2
+        picked = torch.randint(len(graph.queries), (STEP_QUERIES,), generator=generator)
+        columns = torch.randint(graph.neighbours.shape[1], (STEP_NEAR,), generator=generator)
+        others = torch.randint(len(sums), (STEP_QUERIES, STEP_OTHERS), generator=generator)
+        rows = torch.cat((graph.neighbours[picked][:, columns], others), dim=1)
+        queries = torch.from_numpy(vectors[graph.queries[picked].numpy()])
+        exact = model.encode(torch.from_numpy(vectors[rows.flatten().numpy()])).reshape(*rows.shape, dim)
+        decoded = sums[rows] @ weight + bias
+        wanted = (model.scores(queries, exact, metric) / temperature).log_softmax(dim=1)
+        found = (model.scores(queries, decoded, metric) / temperature).log_softmax(dim=1)
+        disorder = torch.nn.functional.kl_div(found, wanted, reduction="batchmean", log_target=True)
+        loss = disorder + (exact - decoded).square().sum(dim=2).mean() / model.dim
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    return weight.detach(), bias.detach()

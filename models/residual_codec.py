@@ -1,0 +1,77 @@
+"""A residual autoencoder as a codec: its leading bytes are its buckets. Knows no index and no training."""
+
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.beam import BLOCK, Codebooks, searched
+from models.blocks import mapped
+from models.codec import WIDEST_BUCKET_KEY
+from models.learned import LearnedCodec
+from models.metric import Codes, Metric, Scores, Vectors
+from models.residual import CODEWORDS, ResidualAutoencoder
+
+
+class ResidualCodec(LearnedCodec):
+    """Codes of one byte a step; see ResidualAutoencoder.
+
+    There is one table of buckets: a code's address is its first byte, or its first two where there are codes enough.
+    """
+
+    _encoder: ResidualAutoencoder
+    _decoder: ResidualAutoencoder
+
+    def __init__(self, model: ResidualAutoencoder, metric: Metric) -> None:
+        super().__init__(model, metric)
+        self._encoder.codebooks = self._decoder.codebooks  # one copy is enough
+        self._searched = Codebooks.of(self._decoder.codebooks)
+
+    @property
+    def ram_bytes(self) -> int:
+        """Bytes of codebooks, once as they are and once as they are searched, and of the projection."""
+        searched_bytes = sum(part.nbytes for part in (self._searched.rounded, self._searched.squares))
+        return super().ram_bytes - self._decoder.codebooks.nbytes + searched_bytes
+
+    def scores(self, queries: Vectors, codes: Codes) -> Scores:
+        """The decoded vectors' scores, which need no decoding: (q, D) and (q, c, code_bytes) to (q, c)."""
+        q, c, width = codes.shape
+        with torch.inference_mode():
+            z = self._decoder.unpack(torch.from_numpy(codes.reshape(q * c, width))).reshape(q, c, -1)
+            return np.asarray(self._decoder.scores(torch.from_numpy(self.checked(queries)), z, self.metric))
+
+    def point_scores(self, point: Vectors, stored: Vectors) -> Scores:
+        """The score of (c, D) sums of codewords for one (D + 1,) point."""
+        return np.asarray(stored @ point[:-1] + point[-1] * np.einsum("cd,cd->c", stored, stored), np.float32)
+
+    def bucket_keys(self, codes: Codes, bits: int = WIDEST_BUCKET_KEY) -> NDArray[np.uint16]:
+        """(n, M) codes to (n, 1): the first byte, or the first two."""
+        first = codes[:, :1].astype(np.uint16)
+        return first if self.bucket_count(bits) == CODEWORDS else first * CODEWORDS + codes[:, 1:2]
+
+    def bucket_count(self, bits: int) -> int:
+        """256, or 65,536 where the codes are as many."""
+        return CODEWORDS if bits < WIDEST_BUCKET_KEY or self.code_bytes == 1 else CODEWORDS**2
+
+    def bucket_costs(self, latents: NDArray[np.float32], bits: int) -> NDArray[np.float32]:
+        """(D,) components of a query to (1, buckets): the squared distances of the buckets' sums of codewords."""
+        squares = np.square(self._books).sum(axis=2)
+        costs = squares - 2 * self._books @ latents
+        if self.bucket_count(bits) == CODEWORDS:
+            return np.asarray(costs[:1], np.float32)
+        return np.asarray((costs[0][:, None] + costs[1] + 2 * self._crossed).reshape(1, -1), np.float32)
+
+    def _encode(self, vectors: Vectors) -> Codes:
+        with torch.inference_mode():
+            z = self._encoder.encode(torch.from_numpy(vectors.astype(np.float64))).float()
+            parts = mapped(lambda block: searched(z[block], self._searched, self.config.beam), len(z), 8 * BLOCK)
+            return np.concatenate([part.numpy() for part in parts])
+
+    @cached_property
+    def _books(self) -> NDArray[np.float32]:
+        return np.asarray(self._decoder.codebooks[:2])
+
+    @cached_property
+    def _crossed(self) -> NDArray[np.float32]:
+        return np.asarray(self._books[0] @ self._books[1].T, np.float32)

@@ -1,0 +1,213 @@
+"""Grows a residual autoencoder step by step, refits it, and trains its decoder for neighbours. Knows no index."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.beam import BLOCK, Beam, Codebooks, searched
+from models.blocks import mapped
+from models.checkpoint import Epoch
+from models.distillation import Graph, distilled, neighbour_graph
+from models.errors import TooFewVectors
+from models.evaluation import exact_neighbours, recall
+from models.grown import Grown
+from models.kmeans import codebook
+from models.least_squares import refitted
+from models.metric import Metric, Vectors
+from models.residual import CODEWORDS, ResidualAutoencoder
+from models.training import FEWEST, Progress, TrainingConfig, TrainingRun
+
+MOST_VECTORS = 200_000
+"""Trained on: a codeword of the last of 32 steps is then the mean of 780 residuals, and they take 1 GB."""
+MOST_RESIDUALS = 250_000
+"""That a codebook is trained on: those of all codes in the beams, not of the best ones alone, which it would learn by
+heart and fit vectors never seen the worse for it."""
+DISTILLED = 50_000
+"""Of them, those that the decoder is trained on."""
+ITERATIONS = 5
+"""Of k-means in each doubling of the components."""
+GROWING = 0.6
+"""Share of the time that the codebooks take to grow; the rest goes to encoding, refitting and the decoder."""
+TIMED_STEP = 2
+"""The first step that takes as long as all later ones."""
+LENGTH_ROUNDS, LENGTH_PRIOR = 3, 20.0
+LATE_QUERIES, LATE_K = 500, 10
+
+
+def train_residual(
+    model: ResidualAutoencoder,
+    vectors: Vectors,
+    metric: Metric,
+    config: TrainingConfig,
+    *,
+    progress: Progress | None = None,
+    checkpoint: Path | None = None,
+) -> TrainingRun:
+    """Trains `model` in place on (n, dim) float32, which may be a memory map; reads at most 200,000 of them.
+
+    The curve has a point a step, one for the refitted codebooks and one for the distilled decoder: the error of the
+    vectors trained on and of those held out. With `minutes` as many vectors are taken as that time allows. With
+    `checkpoint` (a folder) each step is saved, and a training cut off goes on from there to the same codebooks.
+
+    Raises:
+        TooFewVectors: fewer than 16.
+        TrainingStopped: raised by `progress` and passed on; the last checkpoint stays.
+    """
+    n, _ = vectors.shape
+    if n < FEWEST:
+        raise TooFewVectors(f"{n} vectors are too few to train on; {FEWEST} is the least")
+    order = np.random.default_rng(config.seed).permutation(n)
+    held_count = min(max(1, int(n * config.held_out)), 5_000)
+    held, rows = vectors[np.sort(order[:held_count])], vectors[np.sort(order[held_count:][:MOST_VECTORS])]
+    training = _Training(model, rows, held, metric, config, progress)
+    with torch.no_grad():
+        model.start(torch.from_numpy(rows[:: -(-len(rows) // config.start_sample)]), _generator(config.seed, 0))
+        training.grow(Grown(checkpoint))
+        training.refit()
+    training.distil()
+    model.eval()
+    curve = training.curve
+    return TrainingRun(curve, curve[-1], len(training.rows), curve[-1].seconds)
+
+
+class _Training:
+    """What the stages share: the vectors, how far they are, and the curve."""
+
+    def __init__(
+        self,
+        model: ResidualAutoencoder,
+        rows: Vectors,
+        held: Vectors,
+        metric: Metric,
+        config: TrainingConfig,
+        progress: Progress | None,
+    ) -> None:
+        self.model = model
+        self.rows = rows
+        self.held = held
+        self.metric = metric
+        self.config = config
+        self.curve: list[Epoch] = []
+        self._progress = progress
+        self._began = time.monotonic()
+
+    def grow(self, grown: Grown) -> None:
+        """Trains one codebook after the other on what the steps before it left over."""
+        model, config = self.model, self.config
+        beams = [Beam.at(model.encode(torch.from_numpy(part))) for part in (self.rows, self.held)]
+        kept, earlier = grown.load()
+        self._began -= earlier
+        self._tell(0.0, *(float(beam.errors.mean()) for beam in beams))
+        for m in range(model.config.steps):
+            started = time.monotonic()
+            if m < len(kept):
+                words = kept[m]
+            else:
+                left = beams[0].residuals.reshape(-1, model.latents)
+                left = left[:: -(-len(left) // MOST_RESIDUALS)]
+                words = codebook(left, CODEWORDS, ITERATIONS, _generator(config.seed, m + 1))
+            model.codebooks[m] = words
+            beams = [_stepped(beam, Codebooks.of(words[None]), model.config.training_beam) for beam in beams]
+            self._tell(GROWING * (m + 1) / model.config.steps, *(float(beam.errors[:, 0].mean()) for beam in beams))
+            if m >= len(kept):
+                grown.save(model.codebooks[: m + 1], self.curve[-1].seconds)
+            if m == TIMED_STEP and config.minutes is not None:
+                whole = (time.monotonic() - started) * model.config.steps / GROWING
+                stride = int(np.ceil(whole / (60 * config.minutes)))
+                self.rows, beams[0] = self.rows[::stride], Beam(*(part[::stride].clone() for part in beams[0]))
+
+    def refit(self) -> None:
+        """Solves all codebooks at once for the codes that a wide beam finds, where vectors never seen gain by it."""
+        model = self.model
+        grown, codes = model.codebooks.clone(), _codes(model, self.rows)
+        before = self._errors(codes)
+        model.codebooks.copy_(refitted(grown, codes, model.encode(torch.from_numpy(self.rows))))
+        after = self._errors(codes)
+        if after[1] > before[1]:
+            model.codebooks.copy_(grown)
+        self._tell(0.9, *min(before, after, key=lambda errors: errors[1]))
+
+    def distil(self) -> None:
+        """Folds a decoder that was trained for neighbours into the codebooks, and fits what a shortlist asks for.
+
+        It is kept where it keeps more neighbours of vectors never seen: what was learned by heart is not.
+        """
+        model, rows = self.model, self.rows[:: -(-len(self.rows) // DISTILLED)]
+        with torch.no_grad():
+            codes = _codes(model, rows)
+            sums, plain, before = model.unpack(codes), model.codebooks.clone(), self._late_recall()
+        graph = neighbour_graph(rows, self.metric, _generator(self.config.seed, model.config.steps + 1))
+        weight, bias = distilled(model, rows, sums, graph, self.metric, self.config.seed)
+        with torch.no_grad():
+            model.codebooks.copy_(plain @ weight)
+            model.codebooks[0] += bias
+            if self._late_recall() <= before:
+                model.codebooks.copy_(plain)
+            _fit_lengths(model, codes, graph)
+            self._tell(1.0, *self._errors(codes))
+
+    def _errors(self, codes: Tensor) -> tuple[float, float]:
+        """Within the principal axes: of evenly spaced vectors trained on, which have `codes`, and of those held out."""
+        rows = self.rows[:: -(-len(self.rows) // len(codes))]
+        pairs = ((rows, codes), (self.held, _codes(self.model, self.held)))
+        seen, held = (self.model.encode(torch.from_numpy(part)) - self.model.unpack(own) for part, own in pairs)
+        return float(seen.square().sum(dim=1).mean()), float(held.square().sum(dim=1).mean())
+
+    def _tell(self, share: float, error: float, held_error: float) -> None:
+        """Errors within the principal axes to shares of the whole variance, on the curve and to who asked for it."""
+        if not self.curve:
+            held = torch.from_numpy(self.held)
+            inside = self.model.encode(held).square().sum(dim=1)
+            self._outside = float((self.model.standardized(held).square().sum(dim=1) - inside).mean())
+        shares = ((value + self._outside) / self.model.dim for value in (error, held_error))
+        self.curve.append(Epoch(len(self.curve), time.monotonic() - self._began, *shares))
+        if self._progress is not None:
+            self._progress(share, self.curve[-1])
+
+    def _late_recall(self) -> float:
+        """recall@10 among the held-out vectors alone, through their codes; vectors trained on ask."""
+        queries = self.rows[:: -(-len(self.rows) // LATE_QUERIES)]
+        decoded = self.model.decode(self.model.unpack(_codes(self.model, self.held))).numpy()
+        found, truth = (exact_neighbours(base, queries, LATE_K, self.metric).rows for base in (decoded, self.held))
+        return float(recall(found, truth).mean())
+
+
+def _codes(model: ResidualAutoencoder, vectors: Vectors) -> Tensor:
+    """(n, dim) to (n, M) codes, on all threads."""
+    z, books = model.encode(torch.from_numpy(vectors)), Codebooks.of(model.codebooks)
+    return torch.cat(mapped(lambda block: searched(z[block], books, model.config.beam), len(z), 8 * BLOCK))
+
+
+def _stepped(beam: Beam, books: Codebooks, width: int) -> Beam:
+    parts = mapped(
+        lambda block: Beam(*(part[block] for part in beam)).step(books, 0, width).ordered(), len(beam.errors), BLOCK
+    )
+    return Beam(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def _fit_lengths(model: ResidualAutoencoder, codes: Tensor, graph: Graph) -> None:
+    """Splits |z|^2 among the codewords, and says what a cosine loses with it.
+
+    Were codewords orthogonal, a share would be the codeword's own squared length: backfitting starts there, and goes
+    from it as far as the vectors that have the codeword are many.
+    """
+    model.lengths.copy_(model.codebooks.square().sum(dim=2))
+    left = model.unpack(codes).square().sum(dim=1)
+    left -= sum((share[column] for share, column in zip(model.lengths, codes.T.long(), strict=True)), torch.zeros(()))
+    model.lengths[0] += left.mean()
+    left -= left.mean()
+    for _ in range(LENGTH_ROUNDS):
+        for share, column in zip(model.lengths, codes.T.long(), strict=True):
+            counts = torch.bincount(column, minlength=CODEWORDS)
+            change = torch.zeros(CODEWORDS).index_add_(0, column, left) / (counts + LENGTH_PRIOR)
+            share += change
+            left -= change[column]
+    length = model.squares(model.unpack(codes)).mean().clamp_min(1e-30).sqrt()
+    model.pull.copy_(graph.scores[:, :LATE_K].mean() / (2 * length))
+
+
+def _generator(seed: int, step: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed * 1_000_003 + step)
