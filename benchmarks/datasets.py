@@ -46,7 +46,7 @@ def fashion_mnist(folder: Path) -> VectorSet:
 
 def glove(folder: Path) -> VectorSet:
     """Word vectors in the file's order, most frequent first; every 34th word is a query."""
-    (path,) = folder.glob("*.json")
+    (path,) = folder.glob("wink-embeddings*.json")
     words = json.loads(path.read_text(encoding="utf-8"))["vectors"]
     vectors = np.array([word[:GLOVE_DIM] for word in words.values()], np.float32)
     queries = np.arange(0, len(vectors), len(vectors) // GLOVE_QUERIES)[:GLOVE_QUERIES]

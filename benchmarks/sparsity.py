@@ -1,6 +1,6 @@
 """Sparse autoencoders on real vectors: the sparsity asked and reached, dead latents, and what the codes keep.
 
-    python -m benchmarks.sparsity DATA [--rows 30000] [--epochs 6] [--k 32] [--widths 4 16]
+    python -m benchmarks.sparsity DATA [--rows 30000] [--epochs 6] [--k 32] [--widths 4 8 16]
 
 DATA is a folder with emb.npy and qemb.npy (n x 384, cosine). Widths are multiples of the vectors' dimension. Reached:
 the mean number of active latents; dead: latents active in no vector; error: of vectors through their codes, in units
@@ -43,7 +43,7 @@ def main() -> None:
     arguments.add_argument("--queries", type=int, default=500)
     arguments.add_argument("--epochs", type=int, default=6)
     arguments.add_argument("--k", type=int, default=32)
-    arguments.add_argument("--widths", type=int, nargs="+", default=[4, 16])
+    arguments.add_argument("--widths", type=int, nargs="+", default=[4, 8, 16])
     arguments.add_argument("--kinds", type=Sparsity, nargs="+", default=list(Sparsity))
     given = arguments.parse_args()
     torch.set_num_threads(1)

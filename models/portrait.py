@@ -22,7 +22,7 @@ from models.scalar_code import LatentType, ScalarCode
 from models.sparse import SparseConfig
 from models.training import TrainingRun
 
-SAMPLE, DOTS = 4_000, 2_000
+SAMPLE, DOTS = 4_000, 1_500
 """Training vectors that are looked at, and how many of them are drawn, at most."""
 WIDEST = 2_048
 """Longest vector whose principal axes are computed for a picture: beyond it, they take longer than all the others."""
@@ -30,7 +30,7 @@ LATENTS_MAPPED = 2_048
 """Latents of which a map is drawn; of longer ones, the decoded vectors stand for the codes."""
 FAR = 3.0
 """Standard deviations of the data that noise leads away from it along the second axis of a denoising field."""
-ARROWS = 350
+ARROWS = 250
 """Of a denoising field."""
 
 
