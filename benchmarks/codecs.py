@@ -28,6 +28,7 @@ from models import (
     Corruption,
     CorruptionKind,
     DenseConfig,
+    ResidualConfig,
     SparseConfig,
     SparseSpace,
     TrainingConfig,
@@ -54,6 +55,7 @@ KINDS: dict[str, Callable[[int, int], CodecConfig]] = {
     "variational (beta .1)": lambda dim, size: VariationalConfig.for_bytes(dim, size, beta=0.1),
     "sparse (topk, 8 x width)": lambda dim, size: SparseConfig(latents=8 * dim, k=size // 3),
     "binary": lambda _, size: BinaryConfig(bits=8 * size),
+    "residual": lambda _, size: ResidualConfig(size),
 }
 
 

@@ -9,18 +9,27 @@ import torch
 T = TypeVar("T")
 
 
-def mapped(work: Callable[[slice], T], n: int, size: int) -> list[T]:
+def mapped(work: Callable[[slice], T], n: int, size: int, between: Callable[[], None] = lambda: None) -> list[T]:
     """`work` of every block of at most `size` of n rows, in order; as many at once as torch has threads.
 
     A thread a block, and one core each: where other processes want the cores as well, an operation that is itself
-    spread over threads waits for the slowest of them, every time.
+    spread over threads waits for the slowest of them, every time. `between` is called after each block, by the calling
+    thread; what it raises ends the work.
     """
     blocks = [slice(start, min(start + size, n)) for start in range(0, n, size)]
     threads = torch.get_num_threads()
+    done = []
     if threads == 1:
-        return [work(block) for block in blocks]
+        for block in blocks:
+            done.append(work(block))
+            between()
+        return done
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
     try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return list(pool.map(work, blocks))
+        for result in pool.map(work, blocks):
+            done.append(result)
+            between()
+        return done
     finally:
+        pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)  # what a thread says of itself also holds for threads that begin later

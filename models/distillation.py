@@ -7,6 +7,7 @@ trained freely gain more on the vectors they were trained on, and lose on later 
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -39,8 +40,8 @@ class Graph(NamedTuple):
     """(q, k)"""
 
 
-def neighbour_graph(vectors: Vectors, metric: Metric, generator: torch.Generator) -> Graph:
-    """Exact neighbours of at most 10,000 of (n, dim) prepared vectors."""
+def neighbour_graph(vectors: Vectors, metric: Metric, generator: torch.Generator, between: Callable[[], None]) -> Graph:
+    """Exact neighbours of at most 10,000 of (n, dim) prepared vectors; `between` is called now and then."""
     n = len(vectors)
     k = min(NEIGHBOURS, n - 2)
     queries = torch.randperm(n, generator=generator)[:QUERIES]
@@ -52,12 +53,18 @@ def neighbour_graph(vectors: Vectors, metric: Metric, generator: torch.Generator
         best = scores.topk(k, dim=1)
         return best.indices, best.values
 
-    parts = mapped(found, len(queries), QUERY_BLOCK)
+    parts = mapped(found, len(queries), QUERY_BLOCK, between)
     return Graph(queries, torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts]))
 
 
 def distilled(
-    model: ResidualAutoencoder, vectors: Vectors, sums: Tensor, graph: Graph, metric: Metric, seed: int
+    model: ResidualAutoencoder,
+    vectors: Vectors,
+    sums: Tensor,
+    graph: Graph,
+    metric: Metric,
+    seed: int,
+    between: Callable[[], None],
 ) -> tuple[Tensor, Tensor]:
     """The (D, D) map A and the (D,) shift b of z = (sum of codewords) A + b; `sums` is (n, D), one for each vector.
 
@@ -86,4 +93,5 @@ def distilled(
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+        between()
     return weight.detach(), bias.detach()

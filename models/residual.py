@@ -24,13 +24,21 @@ class ResidualConfig:
     """M, the bytes of a code."""
     components: int = 256
     """D, the leading principal axes in which codewords live; a vector's dimension where that is less."""
-    beam: int = 16
-    """Partial codes kept while a vector is encoded."""
+    beam: int = 32
+    """Partial codes kept while a vector is encoded: 16 are twice as fast and keep a third of a point less."""
+    refit_beam: int = 16
+    """The same while codebooks are refitted."""
     training_beam: int = 5
-    """The same while codebooks are trained; wider ones gain nothing there."""
+    """The same while they grow; wider ones gain nothing there."""
 
     def __post_init__(self) -> None:
-        for name, most in (("steps", 1_024), ("components", 1_024), ("beam", 256), ("training_beam", 256)):
+        for name, most in (
+            ("steps", 1_024),
+            ("components", 1_024),
+            ("beam", 256),
+            ("refit_beam", 256),
+            ("training_beam", 256),
+        ):
             if not 1 <= getattr(self, name) <= most:
                 raise BadConfig(name, f"{getattr(self, name)} is not between 1 and {most}")
 

@@ -18,7 +18,7 @@ from models.kmeans import codebook
 from models.least_squares import refitted
 from models.metric import Metric, Vectors
 from models.residual import CODEWORDS, ResidualAutoencoder
-from models.training import FEWEST, Progress, TrainingConfig, TrainingRun
+from models.training import FEWEST, TELL_SECONDS, Progress, TrainingConfig, TrainingRun
 
 MOST_VECTORS = 200_000
 """Trained on: a codeword of the last of 32 steps is then the mean of 780 residuals, and they take 1 GB."""
@@ -29,8 +29,9 @@ DISTILLED = 50_000
 """Of them, those that the decoder is trained on."""
 ITERATIONS = 5
 """Of k-means in each doubling of the components."""
-GROWING = 0.6
-"""Share of the time that the codebooks take to grow; the rest goes to encoding, refitting and the decoder."""
+REFITS = 2
+GROWING, REFITTING = 0.5, 0.35
+"""Shares of the time that codebooks take to grow, and to be refitted; the rest goes to the decoder."""
 TIMED_STEP = 2
 """The first step that takes as long as all later ones."""
 LENGTH_ROUNDS, LENGTH_PRIOR = 3, 20.0
@@ -48,7 +49,7 @@ def train_residual(
 ) -> TrainingRun:
     """Trains `model` in place on (n, dim) float32, which may be a memory map; reads at most 200,000 of them.
 
-    The curve has a point a step, one for the refitted codebooks and one for the distilled decoder: the error of the
+    The curve has a point a step, two for the refitted codebooks and one for the distilled decoder: the error of the
     vectors trained on and of those held out. With `minutes` as many vectors are taken as that time allows. With
     `checkpoint` (a folder) each step is saved, and a training cut off goes on from there to the same codebooks.
 
@@ -93,6 +94,7 @@ class _Training:
         self.curve: list[Epoch] = []
         self._progress = progress
         self._began = time.monotonic()
+        self._told, self._share, self._outside = 0.0, 0.0, 0.0
 
     def grow(self, grown: Grown) -> None:
         """Trains one codebook after the other on what the steps before it left over."""
@@ -110,7 +112,7 @@ class _Training:
                 left = left[:: -(-len(left) // MOST_RESIDUALS)]
                 words = codebook(left, CODEWORDS, ITERATIONS, _generator(config.seed, m + 1))
             model.codebooks[m] = words
-            beams = [_stepped(beam, Codebooks.of(words[None]), model.config.training_beam) for beam in beams]
+            beams = [self._stepped(beam, Codebooks.of(words[None])) for beam in beams]
             self._tell(GROWING * (m + 1) / model.config.steps, *(float(beam.errors[:, 0].mean()) for beam in beams))
             if m >= len(kept):
                 grown.save(model.codebooks[: m + 1], self.curve[-1].seconds)
@@ -120,15 +122,16 @@ class _Training:
                 self.rows, beams[0] = self.rows[::stride], Beam(*(part[::stride].clone() for part in beams[0]))
 
     def refit(self) -> None:
-        """Solves all codebooks at once for the codes that a wide beam finds, where vectors never seen gain by it."""
-        model = self.model
-        grown, codes = model.codebooks.clone(), _codes(model, self.rows)
-        before = self._errors(codes)
-        model.codebooks.copy_(refitted(grown, codes, model.encode(torch.from_numpy(self.rows))))
-        after = self._errors(codes)
-        if after[1] > before[1]:
-            model.codebooks.copy_(grown)
-        self._tell(0.9, *min(before, after, key=lambda errors: errors[1]))
+        """Solves all codebooks at once for the codes of a wide beam, as long as vectors never seen gain by it."""
+        model, z = self.model, self.model.encode(torch.from_numpy(self.rows))
+        for number in range(REFITS):
+            old, codes = model.codebooks.clone(), self._codes(self.rows)
+            before = self._errors(codes)
+            model.codebooks.copy_(refitted(old, codes, z))
+            after = self._errors(codes)
+            if after[1] > before[1]:
+                model.codebooks.copy_(old)
+            self._tell(GROWING + REFITTING * (number + 1) / REFITS, *min(before, after, key=lambda errors: errors[1]))
 
     def distil(self) -> None:
         """Folds a decoder that was trained for neighbours into the codebooks, and fits what a shortlist asks for.
@@ -137,10 +140,10 @@ class _Training:
         """
         model, rows = self.model, self.rows[:: -(-len(self.rows) // DISTILLED)]
         with torch.no_grad():
-            codes = _codes(model, rows)
+            codes = self._codes(rows)
             sums, plain, before = model.unpack(codes), model.codebooks.clone(), self._late_recall()
-        graph = neighbour_graph(rows, self.metric, _generator(self.config.seed, model.config.steps + 1))
-        weight, bias = distilled(model, rows, sums, graph, self.metric, self.config.seed)
+        graph = neighbour_graph(rows, self.metric, _generator(self.config.seed, model.config.steps + 1), self._pulse)
+        weight, bias = distilled(model, rows, sums, graph, self.metric, self.config.seed, self._pulse)
         with torch.no_grad():
             model.codebooks.copy_(plain @ weight)
             model.codebooks[0] += bias
@@ -149,10 +152,25 @@ class _Training:
             _fit_lengths(model, codes, graph)
             self._tell(1.0, *self._errors(codes))
 
+    def _codes(self, vectors: Vectors) -> Tensor:
+        """(n, dim) to (n, M) codes, on all threads."""
+        z, width = self.model.encode(torch.from_numpy(vectors)), self.model.config.refit_beam
+        books = Codebooks.of(self.model.codebooks)
+        return torch.cat(mapped(lambda block: searched(z[block], books, width), len(z), 8 * BLOCK, self._pulse))
+
+    def _stepped(self, beam: Beam, books: Codebooks) -> Beam:
+        width = self.model.config.training_beam
+
+        def step(block: slice) -> Beam:
+            return Beam(*(part[block] for part in beam)).step(books, 0, width).ordered()
+
+        parts = mapped(step, len(beam.errors), BLOCK, self._pulse)
+        return Beam(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
     def _errors(self, codes: Tensor) -> tuple[float, float]:
         """Within the principal axes: of evenly spaced vectors trained on, which have `codes`, and of those held out."""
         rows = self.rows[:: -(-len(self.rows) // len(codes))]
-        pairs = ((rows, codes), (self.held, _codes(self.model, self.held)))
+        pairs = ((rows, codes), (self.held, self._codes(self.held)))
         seen, held = (self.model.encode(torch.from_numpy(part)) - self.model.unpack(own) for part, own in pairs)
         return float(seen.square().sum(dim=1).mean()), float(held.square().sum(dim=1).mean())
 
@@ -164,28 +182,21 @@ class _Training:
             self._outside = float((self.model.standardized(held).square().sum(dim=1) - inside).mean())
         shares = ((value + self._outside) / self.model.dim for value in (error, held_error))
         self.curve.append(Epoch(len(self.curve), time.monotonic() - self._began, *shares))
-        if self._progress is not None:
-            self._progress(share, self.curve[-1])
+        self._share, self._told = share, 0.0
+        self._pulse()
+
+    def _pulse(self) -> None:
+        """Says how far it is, at most once a second: whoever listens may also end the training."""
+        if self._progress is not None and time.monotonic() - self._told >= TELL_SECONDS:
+            self._told = time.monotonic()
+            self._progress(self._share, self.curve[-1])
 
     def _late_recall(self) -> float:
         """recall@10 among the held-out vectors alone, through their codes; vectors trained on ask."""
         queries = self.rows[:: -(-len(self.rows) // LATE_QUERIES)]
-        decoded = self.model.decode(self.model.unpack(_codes(self.model, self.held))).numpy()
+        decoded = self.model.decode(self.model.unpack(self._codes(self.held))).numpy()
         found, truth = (exact_neighbours(base, queries, LATE_K, self.metric).rows for base in (decoded, self.held))
         return float(recall(found, truth).mean())
-
-
-def _codes(model: ResidualAutoencoder, vectors: Vectors) -> Tensor:
-    """(n, dim) to (n, M) codes, on all threads."""
-    z, books = model.encode(torch.from_numpy(vectors)), Codebooks.of(model.codebooks)
-    return torch.cat(mapped(lambda block: searched(z[block], books, model.config.beam), len(z), 8 * BLOCK))
-
-
-def _stepped(beam: Beam, books: Codebooks, width: int) -> Beam:
-    parts = mapped(
-        lambda block: Beam(*(part[block] for part in beam)).step(books, 0, width).ordered(), len(beam.errors), BLOCK
-    )
-    return Beam(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
 def _fit_lengths(model: ResidualAutoencoder, codes: Tensor, graph: Graph) -> None:

@@ -1,0 +1,176 @@
+"""How many true neighbours a code of few bytes keeps: ours beside FAISS's, trained and late items apart.
+
+    python -m benchmarks.recall_per_byte wordnet=FOLDER --bytes 8,16,32 --json rows.json
+    python -m benchmarks.recall_per_byte --base mine.npy --queries asked.npy --metric cosine --bytes 32 --json rows.json
+
+Folders are described in benchmarks/datasets.py. Everything is searched exhaustively by decoded vectors. "all": trained
+on the whole base, which is then searched. "late": trained on the first 70% (`--late-from` says another row); only the
+later rows, never seen, are searched. recall@10 is told twice under cosine: as FAISS ranks (inner product with what was
+decoded) and with decoded vectors put back on the sphere, which is how Codewell ranks. "in 100": of the true ten in the
+first hundred, on the sphere. error: squared, in units of the variance; "bound" is what no code of that size can go
+below if the data were Gaussian. "and tables": bytes a vector with codebooks and networks shared by the set's own
+number of vectors, 1 million and 10 million. Rows stand in the JSON file as soon as they are measured; a run that is
+started again goes on where it was.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import faiss
+import numpy as np
+import torch
+
+from benchmarks.datasets import SETS, VectorSet
+from models import Metric, ResidualConfig, TrainingConfig, Vectors, exact_neighbours, fit, normalized, prepared, recall
+
+BLOCK = 10_000
+QUERIES = 2_000
+LATE_SHARE = 0.7
+COLUMNS = ("set", "split", "bytes", "code", "as FAISS", "sphere", "in 100", "error", "bound", "train s", "encode/s")
+
+
+class Code(NamedTuple):
+    """A trained code of any make."""
+
+    encode: Callable[[Vectors], Any]
+    decode: Callable[[Any], Vectors]
+    code_bytes: int
+    table_bytes: int
+
+
+def ours(base: Vectors, metric: Metric, size: int) -> Code:
+    """A residual autoencoder with its defaults."""
+    codec = fit(ResidualConfig(size), base, metric, TrainingConfig(held_out=0.02)).codec
+    return Code(codec.encode, codec.decode, codec.code_bytes, len(codec.to_bytes()))
+
+
+def by_faiss(factory: str) -> Callable[[Vectors, Metric, int], Code]:
+    """What `faiss.index_factory` makes."""
+
+    def trained(base: Vectors, metric: Metric, size: int) -> Code:
+        del size
+        index = faiss.index_factory(base.shape[1], factory, faiss.METRIC_L2 if metric is Metric.L2 else 0)
+        if "RQ" in factory:
+            inner = faiss.downcast_index(faiss.extract_index_ivf(index) if "IVF" in factory else index.index)
+            inner.rq.max_beam_size = 5
+        index.train(base)
+        return Code(index.sa_encode, index.sa_decode, index.sa_code_size(), faiss.serialize_index(index).nbytes)
+
+    return trained
+
+
+def codes(dim: int, size: int) -> Iterator[tuple[str, Callable[[Vectors, Metric, int], Code]]]:
+    """Every code of `size` bytes for (n, dim) vectors, by name."""
+    yield "Codewell residual", ours
+    widths = sorted({width * size for width in (4, 6, dim // size) if size <= width * size <= dim})
+    names = [f"OPQ{size}_{width},PQ{size}x8" for width in widths]
+    if widths:
+        names.append(f"PQ{size}x8" if dim % size == 0 else f"PCA{widths[-1]},PQ{size}x8")
+    space = min(256, dim)
+    names.append(f"PCA{space},RQ{size}x8")
+    if size <= 16:
+        names.append(f"PCA{space},LSQ{size}x8")
+    for bits in (1, 2):
+        width = min(dim, 8 * (size - (8 if bits == 1 else 20)) // bits)
+        if width >= 8:
+            names.append(f"PCAR{width},RaBitQ{'' if bits == 1 else bits}")
+    names += [f"PCAR{min(dim, 2 * size)},SQ4", f"PCAR{min(dim, size)},SQ8"]
+    yield from ((name, by_faiss(name)) for name in names)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sets", nargs="*", metavar="NAME=FOLDER")
+    parser.add_argument("--base", type=Path)
+    parser.add_argument("--queries", type=Path)
+    parser.add_argument("--metric", type=Metric, default=Metric.COSINE)
+    parser.add_argument("--bytes", default="8,16,32,64")
+    parser.add_argument("--splits", default="late,all")
+    parser.add_argument("--late-from", type=int)
+    parser.add_argument("--only", help="codes whose name holds this")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", type=Path, required=True)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    faiss.omp_set_num_threads(given.threads)
+    data = [SETS[name](Path(folder)) for name, _, folder in (named.partition("=") for named in given.sets)]
+    if given.base is not None:
+        base, queries = (np.load(path).astype(np.float32) for path in (given.base, given.queries))
+        data.append(VectorSet(given.base.stem, base, queries, given.metric))
+    rows: list[dict[str, Any]] = json.loads(given.json.read_text()) if given.json.exists() else []
+    shown = {(row["set"], row["split"], row["bytes"], row["code"]): row for row in rows}
+    print("| " + " | ".join(COLUMNS) + " | and tables |\n" + "|---" * (len(COLUMNS) + 1) + "|")
+    for one in data:
+        for split in given.splits.split(","):
+            for size in map(int, given.bytes.split(",")):
+                for name, make in codes(one.base.shape[1], size):
+                    if given.only is not None and given.only not in name:
+                        continue
+                    row = shown.get((one.name, split, size, name))
+                    if row is None:
+                        late_from = given.late_from or int(len(one.base) * LATE_SHARE)
+                        row = measured(one, split, late_from, size, name, make)
+                        rows.append(row)
+                        given.json.write_text(json.dumps(rows, indent=1))
+                    print(
+                        "| " + " | ".join(str(row[column]) for column in COLUMNS) + f" | {row['and tables']} |",
+                        flush=True,
+                    )
+
+
+def measured(
+    data: VectorSet, split: str, late_from: int, size: int, name: str, make: Callable[[Vectors, Metric, int], Code]
+) -> dict[str, Any]:
+    """One row: trains, encodes, decodes and ranks."""
+    base, queries = prepared(data.base, data.metric), data.queries[:QUERIES]
+    seen, searched = (base, base) if split == "all" else (base[:late_from], base[late_from:])
+    began = time.perf_counter()
+    code = make(seen, data.metric, size)
+    trained = time.perf_counter() - began
+    began = time.perf_counter()
+    encoded = [code.encode(searched[start : start + BLOCK]) for start in range(0, len(searched), BLOCK)]
+    rate = len(searched) / (time.perf_counter() - began)
+    decoded = np.concatenate([np.asarray(code.decode(part), np.float32) for part in encoded])
+    truth = exact_neighbours(searched, queries, 10, data.metric).rows
+    plain = Metric.IP if data.metric is Metric.COSINE else data.metric
+    as_faiss = exact_neighbours(decoded, queries, 10, plain).rows
+    sphere = exact_neighbours(
+        prepared(decoded, data.metric), normalized(queries) if plain is Metric.IP else queries, 100, data.metric
+    ).rows
+    variance = float(np.square(searched - searched.mean(axis=0)).sum(axis=1).mean())
+    return {
+        "set": data.name,
+        "split": split,
+        "bytes": size,
+        "code bytes": code.code_bytes,
+        "code": name,
+        "as FAISS": f"{recall(as_faiss, truth).mean():.4f}",
+        "sphere": f"{recall(sphere[:, :10], truth).mean():.4f}",
+        "in 100": f"{recall(sphere, truth).mean():.4f}",
+        "error": f"{float(np.square(searched - decoded).sum(axis=1).mean()) / variance:.4f}",
+        "bound": f"{gaussian_bound(searched, 8 * size):.4f}",
+        "train s": f"{trained:.0f}",
+        "encode/s": f"{rate:,.0f}",
+        "and tables": ", ".join(
+            f"{code.code_bytes + code.table_bytes / n:.1f}" for n in (len(searched), 1_000_000, 10_000_000)
+        ),
+    }
+
+
+def gaussian_bound(vectors: Vectors, bits: int) -> float:
+    """Error of the best code of `bits` bits for a Gaussian of the same covariance (reverse water-filling)."""
+    spectrum = np.clip(np.linalg.eigvalsh(np.cov(vectors.T)), 1e-12, None)
+    low, high = 1e-12, float(spectrum.max())
+    for _ in range(100):
+        level = (low + high) / 2
+        rate = 0.5 * np.log2(np.maximum(spectrum / level, 1)).sum()
+        low, high = (level, high) if rate > bits else (low, level)
+    return float(np.minimum(spectrum, level).sum() / spectrum.sum())
+
+
+if __name__ == "__main__":
+    main()
