@@ -134,6 +134,10 @@ def ingest(
 def train(
     collection: CollectionName = "default",
     url: Url = None,
+    kind: Annotated[
+        Literal["dense", "variational", "sparse", "binary", "residual"] | None,
+        typer.Option(help="Kind of autoencoder, with its defaults, instead of the collection's own."),
+    ] = None,
     size: Annotated[int | None, typer.Option("--bytes", min=1, help="Bytes of a code, at most.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the vectors, at most.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Ends training after this long.")] = None,
@@ -149,7 +153,7 @@ def train(
     Search and ingest go on meanwhile. Prints what was measured before publishing. Ctrl-C only stops watching: the job
     goes on. Exit code 1: the job failed or was cancelled.
     """
-    from service.watch import begun, followed, saved_pictures
+    from service.watch import asked_codec, begun, followed, saved_pictures
 
     if plot is not None:
         if no_wait:
@@ -163,10 +167,8 @@ def train(
     training = {"epochs": epochs, "minutes": minutes, "seed": seed}
     body: dict[str, Any] = {"training": {name: value for name, value in training.items() if value is not None}}
     with _client(url) as client:
-        if size is not None:
-            own = client.collection(collection)["codec"]
-            overridden = {"latents", "latent_type", "k"}  # what follows from the bytes
-            body["codec"] = {name: value for name, value in own.items() if name not in overridden} | {"bytes": size}
+        if kind is not None or size is not None:
+            body["codec"] = asked_codec(client.collection(collection)["codec"], kind, size)
         job = begun(client, collection, body)
         if no_wait:
             typer.echo(job["id"])

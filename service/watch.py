@@ -16,6 +16,16 @@ ACTIVE = ("queued", "running")
 Job = Mapping[str, Any]
 
 
+def asked_codec(own: Mapping[str, Any], kind: str | None, size: int | None) -> dict[str, Any]:
+    """The codec of a training: the collection's own, or another kind with its defaults, in as many bytes as asked."""
+    if kind is not None and kind != own["kind"]:
+        return {"kind": kind} | ({} if size is None else {"bytes": size})
+    if size is None:
+        return dict(own)
+    overridden = {"latents", "latent_type", "k"}  # what follows from the bytes
+    return {name: value for name, value in own.items() if name not in overridden} | {"bytes": size}
+
+
 def begun(client: Client, collection: str, body: Mapping[str, Any]) -> Job:
     """A new training, or the one that is under way already: with CODEWELL_TRAIN_AT a collection begins by itself."""
     try:

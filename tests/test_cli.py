@@ -182,6 +182,22 @@ def test_a_training_is_followed_to_its_certificate(server: Server, name: str, tm
     assert " 300 " in codewell(server, "status").stdout
 
 
+def test_another_kind_of_codec_on_request(server: Server, name: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "vectors.npy", clustered(300, 8))
+    assert codewell(server, "ingest", tmp_path / "vectors.npy", "--collection", name).returncode == 0
+    run = codewell(server, "train", "--collection", name, "--kind", "residual", "--bytes", "3")
+    certificate = last_json(run)["certificate"]
+    assert (certificate["codec"]["kind"], certificate["codec"]["steps"], certificate["code_bytes"]) == (
+        "residual",
+        3,
+        3,
+    )
+    assert certificate["recall@10"]["faiss"]["rescore"] > 0.9
+    assert server.get(f"/collections/{name}")["codec"]["kind"] == "dense"  # its own stays what later trainings use
+    wrong = codewell(server, "train", "--collection", name, "--kind", "residue")
+    assert (wrong.returncode, "--kind" in wrong.stderr) == (2, True)
+
+
 def test_a_training_that_cannot_be_is_1_and_one_left_alone_prints_its_id(server: Server, name: str) -> None:
     items = [{"id": str(number), "vector": [1, number % 9]} for number in range(120)]
     server.post("/ingest", {"collection": name, "items": items[:1]})

@@ -134,6 +134,9 @@ def test_the_codes_in_faiss_are_those_that_were_given() -> None:
     index = FaissIndex(codec, codes)
     assert np.array_equal(index.codes, codes)
     assert index.ram_bytes == N * codec.code_bytes
+    residual = CODECS["residual"](Metric.COSINE)
+    tables = 8 * 256 * (DIM + 1) * 4
+    assert FaissIndex(residual, residual.encode(BASE)).ram_bytes == N * (8 + 8) + tables
 
 
 def test_faiss_orders_by_the_distance_of_latents() -> None:

@@ -33,9 +33,10 @@ class FaissIndex:
 
     @property
     def ram_bytes(self) -> int:
-        """Bytes that the codes take, and the slots that an inverted list repeats."""
-        listed = isinstance(self._index, faiss.IndexIVF)
-        return len(self) * (self.codec.code_bytes + (8 if listed else 0))
+        """Bytes that the codes take, the slots that an inverted list repeats, and the index's copy of the codebooks."""
+        if not isinstance(self._index, faiss.IndexIVFPQ):
+            return len(self) * self.codec.code_bytes
+        return len(self) * (self.codec.code_bytes + 8) + 4 * int(self._index.pq.centroids.size())
 
     def search(self, queries: Vectors, k: int, live: NDArray[np.uint8]) -> Neighbours:
         """(q, D) queries to the best k slots of each whose bit in `live` (little-endian bitmap, n bits) is set.
