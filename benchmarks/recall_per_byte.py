@@ -102,7 +102,7 @@ def main() -> None:
         base, queries = (np.load(path).astype(np.float32) for path in (given.base, given.queries))
         data.append(VectorSet(given.base.stem, base, queries, given.metric))
     rows: list[dict[str, Any]] = json.loads(given.json.read_text()) if given.json.exists() else []
-    shown = {(row["set"], row["split"], row["bytes"], row["code"]): row for row in rows}
+    shown = {(row["set"], *row["base"], row["split"], row["bytes"], row["code"]): row for row in rows}
     print("| " + " | ".join(COLUMNS) + " | and tables |\n" + "|---" * (len(COLUMNS) + 1) + "|")
     for one in data:
         for split in given.splits.split(","):
@@ -110,9 +110,9 @@ def main() -> None:
                 for name, make in codes(one.base.shape[1], size):
                     if given.only is not None and given.only not in name:
                         continue
-                    row = shown.get((one.name, split, size, name))
+                    late_from = given.late_from or int(len(one.base) * LATE_SHARE)
+                    row = shown.get((one.name, len(one.base), late_from, split, size, name))
                     if row is None:
-                        late_from = given.late_from or int(len(one.base) * LATE_SHARE)
                         row = measured(one, split, late_from, size, name, make)
                         rows.append(row)
                         given.json.write_text(json.dumps(rows, indent=1))
@@ -144,6 +144,7 @@ def measured(
     variance = float(np.square(searched - searched.mean(axis=0)).sum(axis=1).mean())
     return {
         "set": data.name,
+        "base": [len(base), late_from],
         "split": split,
         "bytes": size,
         "code bytes": code.code_bytes,

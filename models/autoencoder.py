@@ -21,6 +21,8 @@ class Autoencoder(nn.Module, ABC):
     """
 
     kind: ClassVar[str]
+    exact: ClassVar[frozenset[str]] = frozenset()
+    """Of its weights of two dimensions and more, those that float16 is too coarse or too narrow for."""
     config: Any
     """The frozen dataclass that it was made of."""
     mean: Tensor

@@ -26,15 +26,15 @@ class Codebooks(NamedTuple):
     rounded: Tensor
     """(M, K, D) whole numbers, in the type that products are formed in"""
     scales: Tensor
-    """(M,) what one of them stands for"""
+    """(M, K) what one of them stands for"""
     squares: Tensor
     """(M, K) squared lengths"""
 
     @classmethod
     def of(cls, words: Tensor) -> "Codebooks":
         """Prepares (M, K, D) float32 codewords."""
-        scales = words.abs().amax(dim=(1, 2)).clamp_min(1e-30) / LEVELS
-        rounded = (words / scales[:, None, None]).round().to(product_type(words.device))
+        scales = words.abs().amax(dim=2).clamp_min(1e-30) / LEVELS
+        rounded = (words / scales[:, :, None]).round().to(product_type())
         return cls(words, rounded, scales, words.square().sum(dim=2))
 
 
@@ -63,7 +63,7 @@ class Beam(NamedTuple):
         flat = self.residuals.reshape(n * w, dim)
         scale = flat.abs().amax(dim=1, keepdim=True).clamp_min(1e-30) / LEVELS
         rounded = (flat / scale).round_().to(books.rounded.dtype)
-        products = _products(rounded, books.rounded[m]).mul_(scale * (-2 * books.scales[m]))
+        products = _products(rounded, books.rounded[m]).mul_(scale).mul_(-2 * books.scales[m])
         candidates = products.add_(books.squares[m]).reshape(n, w, k).add_(self.errors[:, :, None]).reshape(n, w * k)
         kept = min(width, w * k)
         chosen = candidates.topk(kept, dim=1, largest=False).indices
@@ -101,10 +101,8 @@ def _searched(targets: Tensor, books: Codebooks, width: int) -> Tensor:
 
 
 @cache
-def product_type(device: torch.device) -> torch.dtype:
-    """bfloat16 where the hardware multiplies it, else float32: the products are the same."""
-    if device.type == "cuda":
-        return torch.bfloat16
+def product_type() -> torch.dtype:
+    """bfloat16 where the processor multiplies it, else float32: the products are the same."""
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return torch.bfloat16 if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else torch.float32
 

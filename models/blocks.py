@@ -9,21 +9,23 @@ import torch
 T = TypeVar("T")
 
 
-def mapped(work: Callable[[slice], T], n: int, size: int, between: Callable[[], None] = lambda: None) -> list[T]:
-    """`work` of every block of at most `size` of n rows, in order; as many at once as torch has threads.
+def mapped(
+    work: Callable[[slice], T], n: int, size: int, threads: int, between: Callable[[], None] = lambda: None
+) -> list[T]:
+    """`work` of every block of at most `size` of n rows, in order, `threads` at once.
 
     A thread a block, and one core each: where other processes want the cores as well, an operation that is itself
     spread over threads waits for the slowest of them, every time. `between` is called after each block, by the calling
     thread; what it raises ends the work.
     """
     blocks = [slice(start, min(start + size, n)) for start in range(0, n, size)]
-    threads = torch.get_num_threads()
     done = []
-    if threads == 1:
+    if threads == 1 or len(blocks) < 2:
         for block in blocks:
             done.append(work(block))
             between()
         return done
+    before = torch.get_num_threads()
     pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
     try:
         for result in pool.map(work, blocks):
@@ -32,4 +34,4 @@ def mapped(work: Callable[[slice], T], n: int, size: int, between: Callable[[], 
         return done
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)  # what a thread says of itself also holds for threads that begin later
+        torch.set_num_threads(before)  # what a thread says of itself also holds for threads that begin later

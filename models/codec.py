@@ -41,6 +41,8 @@ class Codec(ABC):
     dim: int
     metric: Metric
     code_bytes: int
+    threads: int = 1
+    """That a kind with much to compute may take for encoding: a job sets it, while requests share the cores already."""
 
     def encode(self, vectors: Vectors) -> Codes:
         """(n, D) float32 to (n, code_bytes) uint8.

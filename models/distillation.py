@@ -43,7 +43,7 @@ class Graph(NamedTuple):
 def neighbour_graph(vectors: Vectors, metric: Metric, generator: torch.Generator, between: Callable[[], None]) -> Graph:
     """Exact neighbours of at most 10,000 of (n, dim) prepared vectors; `between` is called now and then."""
     n = len(vectors)
-    k = min(NEIGHBOURS, n - 2)
+    k = min(NEIGHBOURS, n - 1)
     queries = torch.randperm(n, generator=generator)[:QUERIES]
 
     def found(block: slice) -> tuple[Tensor, Tensor]:
@@ -53,7 +53,7 @@ def neighbour_graph(vectors: Vectors, metric: Metric, generator: torch.Generator
         best = scores.topk(k, dim=1)
         return best.indices, best.values
 
-    parts = mapped(found, len(queries), QUERY_BLOCK, between)
+    parts = mapped(found, len(queries), QUERY_BLOCK, torch.get_num_threads(), between)
     return Graph(queries, torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts]))
 
 

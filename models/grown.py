@@ -9,6 +9,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from models.residual import ResidualAutoencoder
+
+AXES = ("mean", "scale", "principal")
+
 
 class Grown:
     """The codebooks trained so far, in a folder; nowhere without one."""
@@ -16,20 +20,29 @@ class Grown:
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
 
-    def load(self) -> tuple[Tensor, float]:
-        """(m, 256, D) codebooks, none at first, and the seconds that they took."""
-        if self.folder is None or not (path := self.folder / "codebooks.safetensors").exists():
-            return torch.empty(0), 0.0
-        with safe_open(path, framework="pt") as file:
-            return file.get_tensor("codebooks"), json.loads(file.metadata()["training"])["seconds"]
+    def load(self, model: ResidualAutoencoder) -> tuple[Tensor, float, int]:
+        """(m, 256, D) codebooks, none at first, the seconds they took, and every how many-th vector went on.
 
-    def save(self, codebooks: Tensor, seconds: float) -> None:
-        """Replaces what is there once the new file is whole."""
+        Puts mean, scale and principal axes into the model: codebooks mean something in those axes only. The stride of
+        the vectors is 0 where it was not chosen yet.
+        """
+        if self.folder is None or not (path := self.folder / "codebooks.safetensors").exists():
+            return torch.empty(0), 0.0, 0
+        with safe_open(path, framework="pt") as file:
+            for name in AXES:
+                getattr(model, name).copy_(file.get_tensor(name))
+            record = json.loads(file.metadata()["training"])
+            return file.get_tensor("codebooks"), record["seconds"], record["stride"]
+
+    def save(self, model: ResidualAutoencoder, steps: int, seconds: float, stride: int) -> None:
+        """Replaces what is there, once the new file is whole, by the first `steps` codebooks."""
         if self.folder is None:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         draft = self.folder / "draft.safetensors"
-        save_file({"codebooks": codebooks.contiguous()}, draft, {"training": json.dumps({"seconds": seconds})})
+        tensors = {name: getattr(model, name).clone() for name in AXES}
+        tensors["codebooks"] = model.codebooks[:steps].clone()
+        save_file(tensors, draft, {"training": json.dumps({"seconds": seconds, "stride": stride})})
         with draft.open("rb") as file:
             os.fsync(file.fileno())
         draft.replace(self.folder / "codebooks.safetensors")

@@ -48,8 +48,13 @@ def _moved(vectors: Tensor, centroids: Tensor, generator: torch.Generator) -> Te
 
 def _nearest(vectors: Tensor, centroids: Tensor) -> Tensor:
     """(n, d) and (k, d) to (n,): rounding may mistake centroids that are about equally near."""
-    kind = product_type(vectors.device)
+    kind = product_type()
     halves, columns = centroids.square().sum(dim=1) / 2, centroids.to(kind).T
     return torch.cat(
-        mapped(lambda block: ((vectors[block].to(kind) @ columns).float() - halves).argmax(dim=1), len(vectors), BLOCK)
+        mapped(
+            lambda block: ((vectors[block].to(kind) @ columns).float() - halves).argmax(dim=1),
+            len(vectors),
+            BLOCK,
+            torch.get_num_threads(),
+        )
     )

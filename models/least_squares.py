@@ -1,4 +1,4 @@
-"""Codebooks that fit given codes best, all at once. Knows no search for codes."""
+"""Codebooks that fit given codes best, up to 32 of them at once. Knows no search for codes."""
 
 import numpy as np
 import torch

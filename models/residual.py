@@ -33,7 +33,7 @@ class ResidualConfig:
 
     def __post_init__(self) -> None:
         for name, most in (
-            ("steps", 1_024),
+            ("steps", 256),
             ("components", 1_024),
             ("beam", 256),
             ("refit_beam", 256),
@@ -62,6 +62,7 @@ class ResidualAutoencoder(Autoencoder):
     """
 
     kind = "residual"
+    exact = frozenset({"principal", "lengths"})
     config: ResidualConfig
     principal: Tensor
     """(dim, D)"""
@@ -133,12 +134,13 @@ class ResidualAutoencoder(Autoencoder):
             return (2 * self.scale * products - squares).clamp_max(0)
         products = torch.einsum("qd,qcd->qc", queries @ self.principal, z)
         products = (queries @ self.mean)[:, None] + self.scale * products
-        return products if metric is Metric.IP else products / self.squares(z).clamp_min(1e-30).sqrt()
+        return products if metric is Metric.IP else products / self.squares(z).sqrt()
 
     def squares(self, z: Tensor) -> Tensor:
-        """|x_hat|^2 of (..., D)."""
+        """|x_hat|^2 of (..., D); where its terms cancel, no less than a millionth of a component's variance."""
         mean = self.mean @ self.principal
-        return self.mean.square().sum() + self.scale * (2 * (z @ mean) + self.scale * z.square().sum(dim=-1))
+        squares = self.mean.square().sum() + self.scale * (2 * (z @ mean) + self.scale * z.square().sum(dim=-1))
+        return squares.clamp_min(1e-6 * float(self.scale) ** 2)
 
     def loss(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """The squared error, which nothing here descends: see models/residual_training.py."""

@@ -30,16 +30,18 @@ class ResidualCodec(LearnedCodec):
 
     @property
     def ram_bytes(self) -> int:
-        """Bytes of codebooks, once as they are and once as they are searched, and of the projection."""
-        searched_bytes = sum(part.nbytes for part in (self._searched.rounded, self._searched.squares))
-        return super().ram_bytes - self._decoder.codebooks.nbytes + searched_bytes
+        """Bytes of codebooks, as they are, as they are searched and as an index reads them, and of the projection."""
+        model, searched_as = self._decoder, (self._searched.rounded, self._searched.scales, self._searched.squares)
+        # super() counts the codebooks twice, for encoder and decoder: one of them stands for the index's form of them.
+        return super().ram_bytes + model.lengths.nbytes + sum(part.nbytes for part in searched_as)
 
     def scores(self, queries: Vectors, codes: Codes) -> Scores:
         """The decoded vectors' scores, which need no decoding: (q, D) and (q, c, code_bytes) to (q, c)."""
         q, c, width = codes.shape
         with torch.inference_mode():
             z = self._decoder.unpack(torch.from_numpy(codes.reshape(q * c, width))).reshape(q, c, -1)
-            return np.asarray(self._decoder.scores(torch.from_numpy(self.checked(queries)), z, self.metric))
+            scores = np.asarray(self._decoder.scores(torch.from_numpy(self.checked(queries)), z, self.metric))
+            return scores.clip(-1, 1) if self.metric is Metric.COSINE else scores
 
     def point_scores(self, point: Vectors, stored: Vectors) -> Scores:
         """The score of (c, D) sums of codewords for one (D + 1,) point."""
@@ -55,17 +57,24 @@ class ResidualCodec(LearnedCodec):
         return CODEWORDS if bits < WIDEST_BUCKET_KEY or self.code_bytes == 1 else CODEWORDS**2
 
     def bucket_costs(self, latents: NDArray[np.float32], bits: int) -> NDArray[np.float32]:
-        """(D,) components of a query to (1, buckets): the squared distances of the buckets' sums of codewords."""
-        squares = np.square(self._books).sum(axis=2)
-        costs = squares - 2 * self._books @ latents
+        """(D,) components of a query to (1, buckets): squared distances of the buckets' sums of codewords, up to what
+        is the same for all; under ip minus their inner products.
+        """
+        if self.metric is Metric.IP:
+            model = self._encoder
+            costs = -self._books @ np.asarray(latents * model.scale.numpy() + (model.mean @ model.principal).numpy())
+        else:
+            costs = np.square(self._books).sum(axis=2) - 2 * self._books @ latents
         if self.bucket_count(bits) == CODEWORDS:
             return np.asarray(costs[:1], np.float32)
-        return np.asarray((costs[0][:, None] + costs[1] + 2 * self._crossed).reshape(1, -1), np.float32)
+        pairs = costs[0][:, None] + costs[1]
+        return np.asarray((pairs if self.metric is Metric.IP else pairs + 2 * self._crossed).reshape(1, -1), np.float32)
 
     def _encode(self, vectors: Vectors) -> Codes:
         with torch.inference_mode():
             z = self._encoder.encode(torch.from_numpy(vectors.astype(np.float64))).float()
-            parts = mapped(lambda block: searched(z[block], self._searched, self.config.beam), len(z), 8 * BLOCK)
+            beam, threads = self.config.beam, self.threads
+            parts = mapped(lambda block: searched(z[block], self._searched, beam), len(z), 8 * BLOCK, threads)
             return np.concatenate([part.numpy() for part in parts])
 
     @cached_property

@@ -18,10 +18,12 @@ from models.kmeans import codebook
 from models.least_squares import refitted
 from models.metric import Metric, Vectors
 from models.residual import CODEWORDS, ResidualAutoencoder
+from models.scalar_code import HALF
 from models.training import FEWEST, TELL_SECONDS, Progress, TrainingConfig, TrainingRun
 
 MOST_VECTORS = 200_000
-"""Trained on: a codeword of the last of 32 steps is then the mean of 780 residuals, and they take 1 GB."""
+"""Trained on: a codeword of the last of 32 steps is then the mean of 780 residuals. They take 3 GB while a step is
+made."""
 MOST_RESIDUALS = 250_000
 """That a codebook is trained on: those of all codes in the beams, not of the best ones alone, which it would learn by
 heart and fit vectors never seen the worse for it."""
@@ -32,8 +34,9 @@ ITERATIONS = 5
 REFITS = 2
 GROWING, REFITTING = 0.5, 0.35
 """Shares of the time that codebooks take to grow, and to be refitted; the rest goes to the decoder."""
-TIMED_STEP = 2
-"""The first step that takes as long as all later ones."""
+TIMED_STEP, FEWEST_TIMED = 2, 1_024
+"""The first step that takes as long as all later ones, and the vectors that are taken however little time there is."""
+FEWEST_TELLING = 100
 LENGTH_ROUNDS, LENGTH_PRIOR = 3, 20.0
 LATE_QUERIES, LATE_K = 500, 10
 
@@ -49,12 +52,15 @@ def train_residual(
 ) -> TrainingRun:
     """Trains `model` in place on (n, dim) float32, which may be a memory map; reads at most 200,000 of them.
 
+    Of the configuration it takes `held_out`, `start_sample`, `seed` and `minutes`; no gradient descends the codebooks.
+
     The curve has a point a step, two for the refitted codebooks and one for the distilled decoder: the error of the
-    vectors trained on and of those held out. With `minutes` as many vectors are taken as that time allows. With
-    `checkpoint` (a folder) each step is saved, and a training cut off goes on from there to the same codebooks.
+    vectors trained on and of those held out. With `minutes` as many vectors are taken as that time
+    allows, 1,024 at least. With `checkpoint` (a folder) each step is saved, and a training cut off goes on from there
+    to the same codebooks.
 
     Raises:
-        TooFewVectors: fewer than 16.
+        TooFewVectors: fewer than 16, or fewer than 2 that are not held out.
         TrainingStopped: raised by `progress` and passed on; the last checkpoint stays.
     """
     n, _ = vectors.shape
@@ -63,6 +69,8 @@ def train_residual(
     order = np.random.default_rng(config.seed).permutation(n)
     held_count = min(max(1, int(n * config.held_out)), 5_000)
     held, rows = vectors[np.sort(order[:held_count])], vectors[np.sort(order[held_count:][:MOST_VECTORS])]
+    if len(rows) < 2:
+        raise TooFewVectors(f"{len(rows)} of {n} vectors are not held out; 2 is the least")
     training = _Training(model, rows, held, metric, config, progress)
     with torch.no_grad():
         model.start(torch.from_numpy(rows[:: -(-len(rows) // config.start_sample)]), _generator(config.seed, 0))
@@ -93,17 +101,22 @@ class _Training:
         self.config = config
         self.curve: list[Epoch] = []
         self._progress = progress
+        self._threads = torch.get_num_threads()
         self._began = time.monotonic()
         self._told, self._share, self._outside = 0.0, 0.0, 0.0
+        self._timed = min(TIMED_STEP, model.config.steps - 1)
 
     def grow(self, grown: Grown) -> None:
         """Trains one codebook after the other on what the steps before it left over."""
         model, config = self.model, self.config
         beams = [Beam.at(model.encode(torch.from_numpy(part))) for part in (self.rows, self.held)]
-        kept, earlier = grown.load()
+        kept, earlier, stride = grown.load(model)
         self._began -= earlier
         self._tell(0.0, *(float(beam.errors.mean()) for beam in beams))
+        started = self._began
         for m in range(model.config.steps):
+            if m == self._timed + 1 and (stride := stride or self._stride(time.monotonic() - started)) > 1:
+                self.rows, beams[0] = self.rows[::stride], Beam(*(part[::stride].clone() for part in beams[0]))
             started = time.monotonic()
             if m < len(kept):
                 words = kept[m]
@@ -115,11 +128,7 @@ class _Training:
             beams = [self._stepped(beam, Codebooks.of(words[None])) for beam in beams]
             self._tell(GROWING * (m + 1) / model.config.steps, *(float(beam.errors[:, 0].mean()) for beam in beams))
             if m >= len(kept):
-                grown.save(model.codebooks[: m + 1], self.curve[-1].seconds)
-            if m == TIMED_STEP and config.minutes is not None:
-                whole = (time.monotonic() - started) * model.config.steps / GROWING
-                stride = int(np.ceil(whole / (60 * config.minutes)))
-                self.rows, beams[0] = self.rows[::stride], Beam(*(part[::stride].clone() for part in beams[0]))
+                grown.save(model, m + 1, self.curve[-1].seconds, stride)
 
     def refit(self) -> None:
         """Solves all codebooks at once for the codes of a wide beam, as long as vectors never seen gain by it."""
@@ -129,34 +138,52 @@ class _Training:
             before = self._errors(codes)
             model.codebooks.copy_(refitted(old, codes, z))
             after = self._errors(codes)
-            if after[1] > before[1]:
+            share = GROWING + REFITTING * (number + 1) / REFITS
+            if after[1] >= before[1]:
                 model.codebooks.copy_(old)
-            self._tell(GROWING + REFITTING * (number + 1) / REFITS, *min(before, after, key=lambda errors: errors[1]))
+                self._tell(share, *before)
+                return
+            self._tell(share, *after)
 
     def distil(self) -> None:
         """Folds a decoder that was trained for neighbours into the codebooks, and fits what a shortlist asks for.
 
-        It is kept where it keeps more neighbours of vectors never seen: what was learned by heart is not.
+        It is kept where it keeps more neighbours of vectors never seen: what was learned by heart is not. Of fewer than
+        a hundred held-out vectors it cannot be said, and none is trained.
         """
         model, rows = self.model, self.rows[:: -(-len(self.rows) // DISTILLED)]
         with torch.no_grad():
             codes = self._codes(rows)
             sums, plain, before = model.unpack(codes), model.codebooks.clone(), self._late_recall()
         graph = neighbour_graph(rows, self.metric, _generator(self.config.seed, model.config.steps + 1), self._pulse)
-        weight, bias = distilled(model, rows, sums, graph, self.metric, self.config.seed, self._pulse)
+        if len(self.held) >= FEWEST_TELLING:
+            weight, bias = distilled(model, rows, sums, graph, self.metric, self.config.seed, self._pulse)
         with torch.no_grad():
-            model.codebooks.copy_(plain @ weight)
-            model.codebooks[0] += bias
-            if self._late_recall() <= before:
-                model.codebooks.copy_(plain)
+            if len(self.held) >= FEWEST_TELLING:
+                model.codebooks.copy_(plain @ weight)
+                model.codebooks[0] += bias
+                if self._late_recall() <= before:
+                    model.codebooks.copy_(plain)
+                codes = self._codes(rows)
+            model.codebooks.clamp_(-HALF, HALF)  # what float16 holds; beyond it there are outliers only
             _fit_lengths(model, codes, graph)
             self._tell(1.0, *self._errors(codes))
+
+    def _stride(self, seconds: float) -> int:
+        """Every how many-th vector to go on with, given the seconds of a step with all of them."""
+        if self.config.minutes is None:
+            return 1
+        left = 60 * self.config.minutes - (time.monotonic() - self._began)
+        whole = seconds * (self.model.config.steps - self._timed - 1) / GROWING
+        return max(1, min(int(np.ceil(whole / max(left, 1e-3))), len(self.rows) // FEWEST_TIMED))
 
     def _codes(self, vectors: Vectors) -> Tensor:
         """(n, dim) to (n, M) codes, on all threads."""
         z, width = self.model.encode(torch.from_numpy(vectors)), self.model.config.refit_beam
         books = Codebooks.of(self.model.codebooks)
-        return torch.cat(mapped(lambda block: searched(z[block], books, width), len(z), 8 * BLOCK, self._pulse))
+        return torch.cat(
+            mapped(lambda block: searched(z[block], books, width), len(z), 8 * BLOCK, self._threads, self._pulse)
+        )
 
     def _stepped(self, beam: Beam, books: Codebooks) -> Beam:
         width = self.model.config.training_beam
@@ -164,7 +191,7 @@ class _Training:
         def step(block: slice) -> Beam:
             return Beam(*(part[block] for part in beam)).step(books, 0, width).ordered()
 
-        parts = mapped(step, len(beam.errors), BLOCK, self._pulse)
+        parts = mapped(step, len(beam.errors), BLOCK, self._threads, self._pulse)
         return Beam(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
     def _errors(self, codes: Tensor) -> tuple[float, float]:

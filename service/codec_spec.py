@@ -129,7 +129,7 @@ class ResidualSpec(Spec):
     """A residual autoencoder: each byte is a codeword, a vector is their sum; the most neighbours per byte."""
 
     kind: Literal["residual"]
-    bytes: int = Field(32, ge=1, le=1_024, description="Bytes of a code")
+    bytes: int = Field(32, ge=1, le=256, description="Bytes of a code")
 
     def config(self, dim: int) -> CodecConfig:
         """The autoencoder; everything else follows from the data."""
@@ -163,8 +163,8 @@ class TrainingSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    epochs: int = Field(20, ge=1, le=10_000, description="Passes over the vectors, at most")
-    learning_rate: float = Field(2e-3, gt=0, le=1, description="Adam's, falling to 0")
+    epochs: int = Field(20, ge=1, le=10_000, description="Passes over the vectors, at most; residual has none")
+    learning_rate: float = Field(2e-3, gt=0, le=1, description="Adam's, falling to 0; residual has its own")
     minutes: float | None = Field(None, gt=0, le=10_080, description="Ends training after this long")
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Same seed, same vectors: same codec")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -65,6 +66,7 @@ class Build:
             progress=self._trained,
             checkpoint=self._scratch / "checkpoint",
         )
+        codec.threads = torch.get_num_threads()
         saved = codec.to_bytes()
         generation_id = self._start(codec, saved)
         last = self._encode(codec, generation_id, 0)

@@ -22,18 +22,21 @@ def asked_codec(own: Mapping[str, Any], kind: str | None, size: int | None) -> d
         return {"kind": kind} | ({} if size is None else {"bytes": size})
     if size is None:
         return dict(own)
-    overridden = {"latents", "latent_type", "k"}  # what follows from the bytes
+    overridden = {"k"} if own["kind"] == "sparse" else {"latents", "latent_type"}  # what follows from the bytes
     return {name: value for name, value in own.items() if name not in overridden} | {"bytes": size}
 
 
 def begun(client: Client, collection: str, body: Mapping[str, Any]) -> Job:
-    """A new training, or the one that is under way already: with CODEWELL_TRAIN_AT a collection begins by itself."""
+    """A new training, or the one that is under way already: with CODEWELL_TRAIN_AT a collection begins by itself.
+
+    Where a codec is asked for, another training will not do.
+    """
     try:
         return client.train(collection, body)
     except ServerRefused as refused:
         name = client.collection(collection)["name"]
         active = [job for job in client.jobs() if job["collection"] == name and job["state"] in ACTIVE]
-        if refused.status != 409 or not active:
+        if refused.status != 409 or not active or "codec" in body:
             raise
         sys.stderr.write(f"a training is under way already; following job {active[0]['id']}\n")
         return active[0]

@@ -10,9 +10,12 @@ from hypothesis import strategies as st
 
 from models.beam import Beam, Codebooks, searched
 
-GENERATOR = torch.Generator().manual_seed(0)
-WORDS = torch.randn(3, 8, 12, generator=GENERATOR)
-TARGETS = torch.randn(200, 12, generator=GENERATOR)
+
+def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+WORDS, TARGETS = drawn(3, 8, 12), drawn(200, 12, seed=1)
 
 
 def errors(codes: torch.Tensor, words: torch.Tensor = WORDS, targets: torch.Tensor = TARGETS) -> torch.Tensor:
@@ -45,8 +48,7 @@ def test_errors_are_those_of_the_codes_and_the_best_comes_first() -> None:
 
 
 def test_bfloat16_and_float32_find_the_same() -> None:
-    words = torch.randn(4, 256, 300, generator=GENERATOR)
-    targets = torch.randn(70, 300, generator=GENERATOR)
+    words, targets = drawn(4, 256, 300), drawn(70, 300, seed=1)
     books = Codebooks.of(words)
     codes = [
         searched(targets, books._replace(rounded=books.rounded.to(kind)), 6) for kind in (torch.bfloat16, torch.float32)
@@ -73,3 +75,10 @@ def test_zeros_and_equal_codewords_are_no_trouble() -> None:
     assert searched(torch.zeros(3, 12), books, 4).shape == (3, 2)
     np.testing.assert_allclose(errors(searched(TARGETS, books, 4), torch.zeros(2, 8, 12)), TARGETS.square().sum(dim=1))
     assert searched(TARGETS[:0], books, 4).shape == (0, 2)
+
+
+def test_an_outlier_among_the_codewords_spoils_no_other() -> None:
+    words = WORDS.clone()
+    words[0, 3] *= 1e5
+    kept = errors(searched(TARGETS, Codebooks.of(words), 16), words)
+    assert float(kept.mean()) < 1.2 * float(errors(searched(TARGETS, Codebooks.of(WORDS), 16)).mean())

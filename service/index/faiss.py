@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from models import Codec, Codes, FloatSpace, Metric, Neighbours, ProductSpace, ScalarSpace, Scores, Vectors
 
-QUERY_BLOCK = 512
-"""Queries handed to FAISS at once."""
+QUERY_BLOCK, BLOCK_NUMBERS = 512, 4_000_000
+"""Queries handed to FAISS at once, and numbers: an additive code asks for a query's once for each of its bytes."""
 SCALAR_TYPES = {
     4: faiss.ScalarQuantizer.QT_4bit,
     8: faiss.ScalarQuantizer.QT_8bit,
@@ -48,9 +48,10 @@ class FaissIndex:
         bitmap = faiss.IDSelectorBitmap(len(self), faiss.swig_ptr(live))
         listed = isinstance(self._index, faiss.IndexIVF)
         parameters = faiss.SearchParametersIVF(sel=bitmap) if listed else faiss.SearchParameters(sel=bitmap)
+        size = max(1, min(QUERY_BLOCK, BLOCK_NUMBERS // self._index.d))
         found = [
-            self._index.search(self._asked(points[start : start + QUERY_BLOCK]), k, params=parameters)
-            for start in range(0, len(points), QUERY_BLOCK)
+            self._index.search(self._asked(points[start : start + size]), k, params=parameters)
+            for start in range(0, len(points), size)
         ]
         scores = np.concatenate([part[0] for part in found])
         slots = np.concatenate([part[1] for part in found])
