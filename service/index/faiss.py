@@ -60,7 +60,7 @@ class FaissIndex:
         return Neighbours(slots, np.where(slots < 0, -np.inf, scores).astype(np.float32))
 
     def scores(self, points: Vectors, slots: NDArray[np.int64]) -> Scores:
-        """(q, m) points and (c,) slots to (q, c) scores, as `search` has them."""
+        """(q, m) points and (c,) slots to (q, c) scores as `search` has them, an additive code's length being exact."""
         stored = self.codec.stored_latents(self.codes[slots])
         return np.stack([self.codec.point_scores(point, stored) for point in points])
 
