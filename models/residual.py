@@ -25,11 +25,11 @@ class ResidualConfig:
     components: int = 256
     """D, the leading principal axes in which codewords live; a vector's dimension where that is less."""
     beam: int = 32
-    """Partial codes kept while a vector is encoded: 16 are twice as fast and keep a third of a point less."""
+    """Partial codes kept while a vector is encoded: 16 are nearly twice as fast and keep a fifth of a point less."""
     refit_beam: int = 16
     """The same while codebooks are refitted."""
     training_beam: int = 5
-    """The same while they grow; wider ones gain nothing there."""
+    """The same while they grow."""
 
     def __post_init__(self) -> None:
         for name, most in (
@@ -58,7 +58,8 @@ class ResidualAutoencoder(Autoencoder):
 
     The first b bytes of a code are a code themselves. Residual quantisation with a beam (Chen et al., "Approximate
     nearest neighbor search by residual vector quantization", Sensors 2010; Babenko & Lempitsky 2014 for the beam) is
-    the start; the decoder is then trained for neighbours and folded into the codebooks: models/distillation.py.
+    the start; all codebooks are then solved at once for their codes (models/least_squares.py), and a decoder trained
+    for neighbours is folded into them (models/distillation.py).
     """
 
     kind = "residual"

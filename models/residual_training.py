@@ -37,6 +37,7 @@ GROWING, REFITTING = 0.5, 0.35
 TIMED_STEP, FEWEST_TIMED = 2, 1_024
 """The first step that takes as long as all later ones, and the vectors that are taken however little time there is."""
 FEWEST_TELLING = 100
+"""Held-out vectors whose recall tells two decoders apart."""
 LENGTH_ROUNDS, LENGTH_PRIOR = 3, 20.0
 LATE_QUERIES, LATE_K = 500, 10
 
@@ -54,10 +55,10 @@ def train_residual(
 
     Of the configuration it takes `held_out`, `start_sample`, `seed` and `minutes`; no gradient descends the codebooks.
 
-    The curve has a point a step, two for the refitted codebooks and one for the distilled decoder: the error of the
-    vectors trained on and of those held out. With `minutes` as many vectors are taken as that time
-    allows, 1,024 at least. With `checkpoint` (a folder) each step is saved, and a training cut off goes on from there
-    to the same codebooks.
+    The curve has a point a step, one or two for the refitted codebooks and one for the finished codec: the error of the
+    vectors trained on and of those held out. With `minutes` as many vectors are taken as that time allows, 1,024 at
+    least. With `checkpoint` (a folder) each step is saved, and a training cut off goes on from there to the same
+    codebooks.
 
     Raises:
         TooFewVectors: fewer than 16, or fewer than 2 that are not held out.
@@ -76,7 +77,7 @@ def train_residual(
         model.start(torch.from_numpy(rows[:: -(-len(rows) // config.start_sample)]), _generator(config.seed, 0))
         training.grow(Grown(checkpoint))
         training.refit()
-    training.distil()
+    training.finish()
     model.eval()
     curve = training.curve
     return TrainingRun(curve, curve[-1], len(training.rows), curve[-1].seconds)
@@ -145,29 +146,34 @@ class _Training:
                 return
             self._tell(share, *after)
 
-    def distil(self) -> None:
-        """Folds a decoder that was trained for neighbours into the codebooks, and fits what a shortlist asks for.
+    def finish(self) -> None:
+        """Trains the decoder for neighbours, and fits what a shortlist asks for.
 
-        It is kept where it keeps more neighbours of vectors never seen: what was learned by heart is not. Of fewer than
-        a hundred held-out vectors it cannot be said, and none is trained.
+        Of fewer than a hundred held-out vectors it cannot be said whether a decoder keeps more: then none is trained.
         """
         model, rows = self.model, self.rows[:: -(-len(self.rows) // DISTILLED)]
-        with torch.no_grad():
-            codes = self._codes(rows)
-            sums, plain, before = model.unpack(codes), model.codebooks.clone(), self._late_recall()
         graph = neighbour_graph(rows, self.metric, _generator(self.config.seed, model.config.steps + 1), self._pulse)
         if len(self.held) >= FEWEST_TELLING:
-            weight, bias = distilled(model, rows, sums, graph, self.metric, self.config.seed, self._pulse)
+            self._distil(rows, graph)
         with torch.no_grad():
-            if len(self.held) >= FEWEST_TELLING:
-                model.codebooks.copy_(plain @ weight)
-                model.codebooks[0] += bias
-                if self._late_recall() <= before:
-                    model.codebooks.copy_(plain)
-                codes = self._codes(rows)
             model.codebooks.clamp_(-HALF, HALF)  # what float16 holds; beyond it there are outliers only
+            codes = self._codes(rows)
             _fit_lengths(model, codes, graph)
             self._tell(1.0, *self._errors(codes))
+
+    def _distil(self, rows: Vectors, graph: Graph) -> None:
+        """Folds a distilled decoder into the codebooks where it keeps more neighbours of vectors never seen: what was
+        learned by heart does not.
+        """
+        model = self.model
+        with torch.no_grad():
+            sums, plain, before = model.unpack(self._codes(rows)), model.codebooks.clone(), self._late_recall()
+        weight, bias = distilled(model, rows, sums, graph, self.metric, self.config.seed, self._pulse)
+        with torch.no_grad():
+            model.codebooks.copy_(plain @ weight)
+            model.codebooks[0] += bias
+            if self._late_recall() <= before:
+                model.codebooks.copy_(plain)
 
     def _stride(self, seconds: float) -> int:
         """Every how many-th vector to go on with, given the seconds of a step with all of them."""

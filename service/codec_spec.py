@@ -126,7 +126,7 @@ class BinarySpec(Spec):
 
 
 class ResidualSpec(Spec):
-    """A residual autoencoder: each byte is a codeword, a vector is their sum; the most neighbours per byte."""
+    """A residual autoencoder: each byte is a codeword, a vector is their sum."""
 
     kind: Literal["residual"]
     bytes: int = Field(32, ge=1, le=256, description="Bytes of a code")
