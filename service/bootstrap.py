@@ -9,8 +9,9 @@ import torch
 from service.catalog import Catalog
 from service.jobs import Jobs
 from service.poller import Poller
-from service.runner import Runner, remove_leftovers
+from service.runner import Runner
 from service.settings import Settings
+from service.store import schema
 from service.store.database import Database
 from service.text.encoder import TextEncoder
 
@@ -21,7 +22,7 @@ class Codewell:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.database = Database(settings.database)
-        computing = BoundedSemaphore(settings.concurrent_searches or settings.cores)
+        computing = BoundedSemaphore(settings.concurrent_searches or settings.cores_each)
         default_encoder = None if settings.encoder == "none" else settings.encoder
         self.catalog = Catalog(self.database, encoders(settings), computing, settings.max_dimension, default_encoder)
         self.jobs = Jobs(self.database)
@@ -29,10 +30,9 @@ class Codewell:
         self._poller = Poller(self.database, self.catalog, settings.poll_ms)
 
     def __enter__(self) -> "Codewell":
-        torch.set_num_threads(self.settings.cores)
+        torch.set_num_threads(self.settings.cores_each)
         self.settings.data_dir.mkdir(parents=True, exist_ok=True)
-        self.database.create_tables()
-        remove_leftovers(self.settings.data_dir, self.jobs)
+        schema.upgrade(self.database)
         self._runner.start()
         self._poller.start()
         return self

@@ -110,6 +110,11 @@ class Catalog:
             collection = self.open(name)  # another request made it in the meantime
         return collection.ingest(items, atomic=atomic)
 
+    def heads(self) -> dict[int, store.Head]:
+        """How far every collection's log goes."""
+        with self._database.reading() as session:
+            return store.heads(session)
+
     def opened(self) -> list[Collection]:
         """The collections that this process has views of."""
         with self._opening:

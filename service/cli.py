@@ -45,6 +45,9 @@ def serve(
     data_dir: Annotated[
         Path | None, typer.Option(help="Folder of the data, made if need be; overrides CODEWELL_DATA_DIR.")
     ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that answer requests; overrides CODEWELL_WORKERS.")
+    ] = None,
     log_level: Annotated[
         str | None, typer.Option(help="critical, error, warning, info or debug; overrides CODEWELL_LOG_LEVEL.")
     ] = None,
@@ -59,7 +62,7 @@ def serve(
     from service.serving import CannotServe, run
     from service.settings import Settings
 
-    given = {"host": host, "port": port, "data_dir": data_dir, "log_level": log_level}
+    given = {"host": host, "port": port, "data_dir": data_dir, "workers": workers, "log_level": log_level}
     try:
         settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:

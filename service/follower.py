@@ -36,6 +36,11 @@ class Follower:
         """The view as it is; loads it the first time."""
         return self._view if self._view is not None else self.catch_up()
 
+    def is_behind(self, head: store.Head) -> bool:
+        """Whether there is a view, and more in the database than it holds."""
+        view = self._view
+        return view is not None and (view.generation_id != head.generation_id or view.applied_seq < head.seq)
+
     def follow(self) -> None:
         """Catches up where there is a view; what nobody has searched is not loaded."""
         if self._view is not None:

@@ -5,9 +5,9 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import exists, select, update
+from sqlalchemy import ColumnElement, exists, select, update
 from sqlalchemy.orm import Session
 
 from service.errors import CollectionNotFound, Conflict, JobNotFound, PictureNotFound, TooFewItems
@@ -48,6 +48,13 @@ class Job:
     created_at: float
     started_at: float | None
     finished_at: float | None
+
+
+class Claim(NamedTuple):
+    """One start of a job: what an earlier start still says is not listened to."""
+
+    job_id: str
+    starts: int
 
 
 class Jobs:
@@ -145,8 +152,8 @@ class Jobs:
 
     # what the runner and the job's own process say
 
-    def claim(self) -> str | None:
-        """Takes the oldest queued job and marks it running; none where there is none.
+    def claim(self, owner: str) -> Claim | None:
+        """Takes the oldest queued job and marks it running under `owner`; none where there is none.
 
         A job that has been started three times and never came to an end is failed: it may be what kills the server.
         """
@@ -162,47 +169,66 @@ class Jobs:
                 job.state, job.finished_at = JobState.FAILED, time.time()
                 job.message = f"the server ended {job.starts} times while this job ran; was memory short?"
                 return None
-            job.state, job.started_at, job.starts = JobState.RUNNING, time.time(), job.starts + 1
-            return job.id
+            job.state, job.started_at, job.starts, job.owner = JobState.RUNNING, time.time(), job.starts + 1, owner
+            return Claim(job.id, job.starts)
+
+    def beat(self, owner: str) -> dict[Claim, int]:
+        """Counts the beats of the owner's running jobs on; returns those of all others' as they stand."""
+        with self._database.writing() as session:
+            running = update(JobRow).where(JobRow.state == JobState.RUNNING, JobRow.owner == owner)
+            session.execute(running.values(beat=JobRow.beat + 1))
+            others = select(JobRow.id, JobRow.starts, JobRow.beat).where(
+                JobRow.state == JobState.RUNNING, JobRow.owner != owner
+            )
+            return {Claim(job_id, starts): beat for job_id, starts, beat in session.execute(others)}
+
+    def requeue(self, claim: Claim) -> None:
+        """Puts a job back whose runner is gone, unless somebody did so already."""
+        self._requeue(JobRow.id == claim.job_id, JobRow.starts == claim.starts)
+
+    def requeue_of(self, owner: str) -> None:
+        """Puts back the jobs of an earlier process of the same owner; a training goes on from its checkpoint."""
+        self._requeue((JobRow.owner == owner) | JobRow.owner.is_(None))
+
+    def _requeue(self, *which: ColumnElement[bool]) -> None:
+        running = update(JobRow).where(JobRow.state == JobState.RUNNING, *which)
+        unwanted = running.where(JobRow.cancel_requested)
+        with self._database.writing() as session:
+            session.execute(unwanted.values(state=JobState.CANCELLED, finished_at=time.time()))
+            session.execute(running.values(state=JobState.QUEUED, message="taken up again after a restart"))
 
     def is_active(self, job_id: str) -> bool:
         """Whether a job is queued or running."""
         with self._database.reading() as session:
             return bool(session.scalar(select(exists().where(JobRow.id == job_id, JobRow.state.in_(ACTIVE)))))
 
-    def requeue_running(self) -> None:
-        """Puts jobs back whose server is gone; a training goes on from its checkpoint."""
-        running = update(JobRow).where(JobRow.state == JobState.RUNNING)
-        unwanted = running.where(JobRow.cancel_requested)
+    def report(self, claim: Claim, progress: float, message: str) -> bool:
+        """Stores how far a job is; false when it is to stop: that was asked, its collection is gone, or another runner
+        has started it again.
+        """
         with self._database.writing() as session:
-            session.execute(unwanted.values(state=JobState.CANCELLED, finished_at=time.time()))
-            session.execute(running.values(state=JobState.QUEUED, message="taken up again after a restart"))
-
-    def report(self, job_id: str, progress: float, message: str) -> bool:
-        """Stores how far a job is; false when it is to stop, because that was asked or its collection is gone."""
-        with self._database.writing() as session:
-            job = session.get(JobRow, job_id)
-            if job is None or job.cancel_requested or job.state != JobState.RUNNING:
+            job = _claimed(session, claim)
+            if job is None or job.cancel_requested:
                 return False
             job.progress, job.message = progress, message
             return True
 
     def finish(
         self,
-        job_id: str,
+        claim: Claim,
         state: JobState,
         message: str,
         result: Mapping[str, Any] | None = None,
         pictures: Mapping[str, bytes] | None = None,
     ) -> None:
-        """Ends a running job and keeps its pictures, PNGs by name; one that has ended already stays as it is."""
+        """Ends a running job and keeps its pictures, PNGs by name; one that is no more the claim's stays as it is."""
         with self._database.writing() as session:
-            job = session.get(JobRow, job_id)
-            if job is None or job.state not in ACTIVE:
+            job = _claimed(session, claim)
+            if job is None:
                 return
             job.state, job.message, job.finished_at = state, message, time.time()
             job.result = dict(result) if result is not None else None
-            session.add_all(PictureRow(job_id=job_id, name=name, png=png) for name, png in (pictures or {}).items())
+            session.add_all(PictureRow(job_id=job.id, name=name, png=png) for name, png in (pictures or {}).items())
             if state is JobState.SUCCEEDED:
                 job.progress = 1.0
 
@@ -222,6 +248,12 @@ def _queued(session: Session, row: CollectionRow, kind: str, parameters: Mapping
     )
     session.add(job)
     return job
+
+
+def _claimed(session: Session, claim: Claim) -> JobRow | None:
+    """The job, where it still runs as that start of it."""
+    job = session.get(JobRow, claim.job_id, with_for_update=True)
+    return job if job is not None and job.state == JobState.RUNNING and job.starts == claim.starts else None
 
 
 def _found(session: Session, job_id: str) -> tuple[JobRow, str]:

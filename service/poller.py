@@ -4,21 +4,23 @@ import logging
 from threading import Event, Thread
 
 from service.catalog import Catalog
-from service.errors import CollectionNotFound
 from service.store.database import Database
 
 log = logging.getLogger(__name__)
 
+PAUSE_SECONDS = 0.2
+"""After a look that failed."""
+
 
 class Poller:
-    """A thread that looks at the database every few milliseconds."""
+    """A thread that looks at the database when that may have changed."""
 
     def __init__(self, database: Database, catalog: Catalog, milliseconds: int) -> None:
         self._database = database
         self._catalog = catalog
         self._seconds = milliseconds / 1000
         self._stopping = Event()
-        self._seen: int | None = None
+        self._failing: set[int] = set()
         self._thread = Thread(target=self._run, name="log-poller", daemon=True)
 
     def start(self) -> None:
@@ -31,23 +33,34 @@ class Poller:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._stopping.wait(self._seconds):
+        signal = self._database.signal()
+        failed = False
+        while not self._stopping.is_set():
             try:
-                self._look()
+                if signal.wait(self._seconds) or failed:
+                    self._look()
+                failed = bool(self._failing)
             except Exception:
                 # A database that is away comes back; a poller that ended would leave the views behind for ever.
-                log.exception("could not follow the log")
+                if not failed:
+                    log.exception("could not look at the log; going on trying")
+                failed = True
+            if failed:
+                self._stopping.wait(PAUSE_SECONDS)
+        signal.close()
 
     def _look(self) -> None:
-        version = self._database.version()
-        if version is not None and version == self._seen:
-            return
+        heads = self._catalog.heads()
         for collection in self._catalog.opened():
+            head = heads.get(collection.id)
             try:
-                collection.follower.follow()
-            except CollectionNotFound:
-                self._catalog.forget(collection.id)
+                if head is None:
+                    self._catalog.forget(collection.id)
+                elif collection.follower.is_behind(head):
+                    collection.follower.follow()
+                self._failing.discard(collection.id)
             except Exception:
                 # One collection that cannot be followed (a damaged codec, say) must not hold back the others.
-                log.exception("could not follow the log of %s", collection.name)
-        self._seen = version
+                if collection.id not in self._failing:
+                    log.exception("could not follow the log of %s; going on trying", collection.name)
+                self._failing.add(collection.id)

@@ -1,21 +1,24 @@
 """Runs queued jobs, each in a spawned process at low priority. Knows no HTTP; a job's state is in the database."""
 
 import contextlib
+import fcntl
 import logging
 import multiprocessing
 import os
 import shutil
 import signal
+import socket
 import time
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from threading import Event, Thread
+from typing import IO
 
 from models import CodecError, TrainingStopped
 from service import pictures
-from service.errors import CodewellError, JobNotFound
+from service.errors import CodewellError, JobNotFound, Unavailable
 from service.generation import Build
-from service.jobs import Jobs, JobState
+from service.jobs import Claim, Jobs, JobState
 from service.settings import Settings
 from service.store.database import Database
 from service.store.tables import JobRow
@@ -26,23 +29,34 @@ LOOK_SECONDS = 0.2
 """Between looks at the queue and at running processes."""
 REPORT_SECONDS = 0.5
 """Between two reports of a running job."""
+BEAT_SECONDS = 3
+LEASE_SECONDS = 30
+"""Without a beat for so long, a runner is taken for gone."""
 NICE = 10
 """Added to a job's niceness, so that searches go first."""
 
 
 class Runner:
-    """A thread that starts jobs, and notices when one's process ends without a word."""
+    """A thread that starts jobs, and notices when one's process ends without a word.
+
+    Of the processes over one data folder the one that holds its lock runs the jobs; when that ends, another takes over.
+    Runners of other machines are known by their beats, which need no clock in common.
+    """
 
     def __init__(self, settings: Settings, jobs: Jobs) -> None:
         self._settings = settings
         self._jobs = jobs
+        self._owner = f"{socket.gethostname()}:{settings.data_dir.resolve()}"[:255]
+        self._lock: IO[str] | None = None
+        self._last_beat = 0.0
+        self._beats: dict[Claim, tuple[int, float]] = {}
+        """Of other runners' jobs: the beat that was last seen, and since when."""
         self._stopping = Event()
-        self._processes: dict[str, SpawnProcess] = {}
+        self._processes: dict[Claim, SpawnProcess] = {}
         self._thread = Thread(target=self._run, name="job-runner", daemon=True)
 
     def start(self) -> None:
-        """Takes up what an earlier server left running, then looks for work."""
-        self._jobs.requeue_running()
+        """Takes up what an earlier server left running, then looks for work; where another process does so, waits."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -53,34 +67,62 @@ class Runner:
             process.terminate()
             process.join()
         if self._processes:
-            self._jobs.requeue_running()
+            self._jobs.requeue_of(self._owner)
+        if self._lock is not None:
+            self._lock.close()
 
     def _run(self) -> None:
         while not self._stopping.wait(LOOK_SECONDS):
             try:
-                self._look()
+                if self._elected():
+                    self._look()
+                    self._beat()
             except Exception:
                 # Whatever happened (a locked database, say), the next look may succeed; jobs must not end with it.
                 log.exception("the job runner could not look at the queue")
 
+    def _elected(self) -> bool:
+        if self._lock is None:
+            self._lock = locked(self._settings.data_dir / "jobs.lock", wait=False)
+            if self._lock is not None:
+                self._jobs.requeue_of(self._owner)
+                remove_leftovers(self._settings.data_dir, self._jobs)
+        return self._lock is not None
+
+    def _beat(self) -> None:
+        now = time.monotonic()
+        if now - self._last_beat < BEAT_SECONDS:
+            return
+        self._last_beat = now
+        seen = self._beats
+        self._beats = {}
+        for claim, beat in self._jobs.beat(self._owner).items():
+            before, since = seen.get(claim, (beat, now))
+            self._beats[claim] = (beat, since if beat == before else now)
+            if now - self._beats[claim][1] > LEASE_SECONDS:
+                log.warning("job %s has not been heard of for %s seconds; taking it up", claim.job_id, LEASE_SECONDS)
+                self._jobs.requeue(claim)
+
     def _look(self) -> None:
-        for job_id, process in list(self._processes.items()):
+        for ended, process in list(self._processes.items()):
             if process.exitcode is not None:
                 process.join()
-                del self._processes[job_id]
-                if process.exitcode != 0:
+                if process.exitcode == os.EX_TEMPFAIL:
+                    self._jobs.requeue(ended)
+                elif process.exitcode != 0:
                     reason = f"the job's process ended with exit code {process.exitcode}"
                     reason += " (killed; was memory short?)" if process.exitcode == -signal.SIGKILL else ""
-                    self._jobs.finish(job_id, JobState.FAILED, reason)
-                self._log_end(job_id)
+                    self._jobs.finish(ended, JobState.FAILED, reason)
+                del self._processes[ended]
+                self._log_end(ended.job_id)
         if self._settings.train_at:
             self._jobs.submit_due_trainings(self._settings.train_at)
-        while len(self._processes) < self._settings.max_jobs and (claimed := self._jobs.claim()) is not None:
+        while len(self._processes) < self._settings.max_jobs and (claim := self._jobs.claim(self._owner)) is not None:
             context = multiprocessing.get_context("spawn")
-            process = context.Process(target=run_job, args=(self._settings, claimed), daemon=True)
+            process = context.Process(target=run_job, args=(self._settings, claim), daemon=True)
             process.start()
-            self._processes[claimed] = process
-            log.info("job %s started as process %s", claimed, process.pid)
+            self._processes[claim] = process
+            log.info("job %s started as process %s", claim.job_id, process.pid)
 
     def _log_end(self, job_id: str) -> None:
         try:
@@ -91,7 +133,7 @@ class Runner:
         log.log(level, "job %s (%s of %s) %s: %s", job_id, job.kind, job.collection, job.state, job.message)
 
 
-def run_job(settings: Settings, job_id: str) -> None:
+def run_job(settings: Settings, claim: Claim) -> None:
     """The whole life of a job's process: does the work and writes how it ended."""
     import faiss
     import torch
@@ -102,33 +144,38 @@ def run_job(settings: Settings, job_id: str) -> None:
     faiss.omp_set_num_threads(settings.cores)
     database = Database(settings.database)
     jobs = Jobs(database)
-    scratch = settings.data_dir / "jobs" / job_id
+    scratch = settings.data_dir / "jobs" / claim.job_id
+    scratch.mkdir(parents=True, exist_ok=True)
+    working = locked(scratch / "lock")  # an earlier start whose server was killed ends at its next report
     try:
         with database.reading() as session:
-            job = session.get(JobRow, job_id)
+            job = session.get(JobRow, claim.job_id)
         if job is None:
-            return
-        build = Build(database, job.collection_id, job.parameters, scratch, _Reporter(jobs, job_id))
+            raise TrainingStopped
+        build = Build(database, job.collection_id, job.parameters, scratch, _Reporter(jobs, claim))
         result = build.run(settings.train_sample)
-        jobs.finish(job_id, JobState.SUCCEEDED, "published", result, pictures.read(result["pictures"], scratch))
+        jobs.finish(claim, JobState.SUCCEEDED, "published", result, pictures.read(result["pictures"], scratch))
     except TrainingStopped:
-        jobs.finish(job_id, JobState.CANCELLED, "cancelled")
+        jobs.finish(claim, JobState.CANCELLED, "cancelled")
+    except Unavailable:
+        os._exit(os.EX_TEMPFAIL)  # leaves the checkpoint: the job is taken up again
     except (CodewellError, CodecError) as error:
-        jobs.finish(job_id, JobState.FAILED, str(error))
+        jobs.finish(claim, JobState.FAILED, str(error))
     except Exception as error:
-        log.exception("job %s failed", job_id)
-        jobs.finish(job_id, JobState.FAILED, f"{type(error).__name__}: {error}")
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-        database.close()
+        log.exception("job %s failed", claim.job_id)
+        jobs.finish(claim, JobState.FAILED, f"{type(error).__name__}: {error}")
+    shutil.rmtree(scratch, ignore_errors=True)
+    if working is not None:
+        working.close()
+    database.close()
 
 
 class _Reporter:
     """Writes progress now and then, and ends the job where it is unwanted or its server is gone."""
 
-    def __init__(self, jobs: Jobs, job_id: str) -> None:
+    def __init__(self, jobs: Jobs, claim: Claim) -> None:
         self._jobs = jobs
-        self._job_id = job_id
+        self._claim = claim
         self._last = 0.0
         self._doing = ""
 
@@ -140,7 +187,7 @@ class _Reporter:
         if doing == self._doing and time.monotonic() - self._last < REPORT_SECONDS:
             return
         self._last, self._doing = time.monotonic(), doing
-        if not self._jobs.report(self._job_id, progress, message):
+        if not self._jobs.report(self._claim, progress, message):
             raise TrainingStopped
 
 
@@ -150,3 +197,14 @@ def remove_leftovers(data_dir: Path, jobs: Jobs) -> None:
         for folder in (data_dir / "jobs").iterdir():
             if not jobs.is_active(folder.name):
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def locked(path: Path, *, wait: bool = True) -> IO[str] | None:
+    """The open file under its lock, which ends with the process or with the file; none where another holds it."""
+    file = path.open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        file.close()
+        return None
+    return file

@@ -1,19 +1,27 @@
 """Runs the HTTP server: a socket, a log, an orderly end. Knows no command line and no route."""
 
 import errno
-import fcntl
+import multiprocessing
+import os
 import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import version
-from pathlib import Path
-from typing import IO, Any
+from threading import Thread
+from typing import TYPE_CHECKING, Any
 
 from service.client import is_loopback
 from service.settings import Settings
 
+if TYPE_CHECKING:
+    import uvicorn
+    from fastapi import FastAPI
+
 BACKLOG = 2048
+HANGING_SECONDS = 60
+"""A worker that does not answer its supervisor for so long is replaced."""
 GRACE_SECONDS = 10
 """Requests get this long to end after Ctrl-C or SIGTERM."""
 
@@ -36,35 +44,80 @@ def run(settings: Settings, say: Callable[[str], object]) -> None:
         for name in Settings.unknown():
             say(f"WARNING: there is no setting {name}; it is ignored")
         _check_storage(settings)
-        lock = _locked(settings.data_dir)
+        address = f"[{host}]" if ":" in host else host
+        greeting = f"Codewell {version('codewell')} listens on http://{address}:{port} (Ctrl-C stops it)"
+        if settings.workers == 1:
+            _serve_alone(settings, listener, lambda: say(greeting))
+        else:
+            _serve_together(settings, listener, lambda: say(greeting))
 
-        import uvicorn
 
-        from service.api.app import create_app
+def _serve_alone(settings: Settings, listener: socket.socket, started: Callable[[], object]) -> None:
+    import uvicorn
 
-        class Server(uvicorn.Server):
-            async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-                await super().startup(sockets)
-                if self.started:
-                    address = f"[{host}]" if ":" in host else host
-                    say(f"Codewell {version('codewell')} listens on http://{address}:{port} (Ctrl-C stops it)")
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                started()
 
-        config = uvicorn.Config(
-            create_app(settings),
-            log_config=_log_config(settings.log_level),
-            log_level=settings.log_level,
-            access_log=settings.log_level == "debug",
-            timeout_graceful_shutdown=GRACE_SECONDS,
-        )
-        server = Server(config)
-        try:
-            server.run(sockets=[listener])
-        except KeyboardInterrupt:
-            return
-        finally:
-            lock.close()
+    server = Server(_config(settings))
+    try:
+        server.run(sockets=[listener])
+    except KeyboardInterrupt:
+        return
     if not server.started:
         raise CannotServe("the server did not start; the lines above say why")
+
+
+def _serve_together(settings: Settings, listener: socket.socket, started: Callable[[], object]) -> None:
+    """Workers share the socket; one that ends is replaced."""
+    from uvicorn.config import STARTUP_FAILURE
+    from uvicorn.supervisors import Multiprocess
+
+    class Workers(Multiprocess):
+        greeted = False
+
+        def keep_subprocess_alive(self) -> None:
+            super().keep_subprocess_alive()
+            if not self.greeted and all(worker.is_ready() for worker in self.processes):
+                self.greeted = True
+                started()
+
+    workers = Workers(_config(settings), [listener])
+    workers.run()
+    if any(worker.exitcode == STARTUP_FAILURE for worker in workers.processes):
+        raise CannotServe("a worker did not start; the lines above say why")
+
+
+def _config(settings: Settings) -> "uvicorn.Config":
+    import uvicorn
+
+    return uvicorn.Config(
+        partial(_application, settings),
+        factory=True,
+        workers=settings.workers,
+        log_config=_log_config(settings.log_level),
+        log_level=settings.log_level,
+        access_log=settings.log_level == "debug",
+        timeout_graceful_shutdown=GRACE_SECONDS,
+        timeout_worker_healthcheck=HANGING_SECONDS,
+    )
+
+
+def _application(settings: Settings) -> "FastAPI":
+    """Called in the process that serves; a worker ends with its supervisor, however that ends."""
+    from service.api.app import create_app
+
+    supervisor = multiprocessing.parent_process()
+    if supervisor is not None:
+
+        def follow() -> None:
+            supervisor.join()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        Thread(target=follow, name="supervisor-watch", daemon=True).start()
+    return create_app(settings)
 
 
 def _listening(settings: Settings) -> socket.socket:
@@ -93,6 +146,7 @@ def _check_storage(settings: Settings) -> None:
     from sqlalchemy.exc import SQLAlchemyError
 
     from service.errors import CodewellError
+    from service.store import schema
     from service.store.database import Database
 
     try:
@@ -104,24 +158,13 @@ def _check_storage(settings: Settings) -> None:
     try:
         database = Database(settings.database)
         try:
-            database.create_tables()
+            schema.upgrade(database)
         finally:
             database.close()
     except (SQLAlchemyError, CodewellError, OSError, ValueError, ImportError) as error:
         reason = getattr(error, "orig", None) or error
         where = "of CODEWELL_DATABASE_URL" if settings.database_url else settings.data_dir / "codewell.db"
         raise CannotServe(f"the database {where} cannot be used: {str(reason).splitlines()[0]}") from error
-
-
-def _locked(data_dir: Path) -> IO[str]:
-    """A lock on the data folder, held while the file is open: two servers would run each other's jobs again."""
-    lock = (data_dir / "lock").open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        lock.close()
-        raise CannotServe(f"another server uses the data folder {data_dir}; choose another by --data-dir") from error
-    return lock
 
 
 def _log_config(level: str) -> dict[str, Any]:

@@ -19,17 +19,22 @@ class Settings(BaseSettings):
         Path("codewell-data"), description="Folder of the SQLite file and of running jobs' scratch files"
     )
     database_url: str | None = Field(
-        None, description="SQLAlchemy URL of a SQLite database; without one, `codewell.db` in the data folder"
+        None,
+        description="`postgresql://USER:PASSWORD@HOST/NAME` or `sqlite:///FILE`; without one, `codewell.db` in the "
+        "data folder",
     )
     host: str = Field("127.0.0.1", description="Address the server listens on")
     port: int = Field(8000, ge=0, le=65535, description="Port the server listens on; 0 takes a free one")
+    workers: int = Field(1, ge=1, description="Processes that answer requests, each with its own view of the codes")
     log_level: Literal["critical", "error", "warning", "info", "debug"] = Field(
         "info", description="Least severe log line that is written"
     )
     threads: int = Field(0, ge=0, description="Threads for training and text encoding; 0 means one a core")
     concurrent_searches: int = Field(0, ge=0, description="Searches computed at the same time; 0 means one a core")
     poll_ms: int = Field(
-        20, ge=1, description="Milliseconds between looks at the database for changes by other processes"
+        20,
+        ge=1,
+        description="Milliseconds between looks at SQLite for changes by other processes; PostgreSQL notifies",
     )
 
     train_at: int = Field(
@@ -91,6 +96,11 @@ class Settings(BaseSettings):
     def cores(self) -> int:
         """Threads to use: the setting, or the cores this process may run on."""
         return self.threads or len(os.sched_getaffinity(0))
+
+    @property
+    def cores_each(self) -> int:
+        """Threads of one worker's own."""
+        return max(1, self.cores // self.workers)
 
     @property
     def database(self) -> str:

@@ -1,4 +1,4 @@
-"""A collection over a real SQLite file equals a dict searched exactly, in this process and in one that only follows."""
+"""A collection over a real SQLite file or PostgreSQL equals a dict searched exactly, here and where it is followed."""
 
 import json
 import shutil
@@ -12,7 +12,13 @@ import numpy as np
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 from sqlalchemy import func, select
 
 from models import Metric, TrainingStopped, Vectors, exact_neighbours
@@ -24,10 +30,12 @@ from service.index.segment import IndexKind
 from service.item import Malformed, NewItem
 from service.receipt import ItemStatus
 from service.search import Plan, Stage
+from service.store import schema
 from service.store.database import Database
 from service.store.tables import CodeRow, GenerationRow
 from service.text.encoder import Encoded
 from tests.conftest import clustered
+from tests.postgres import Postgres
 
 DIM = 8
 VECTORS = clustered(400, DIM)
@@ -35,9 +43,10 @@ IDS = st.sampled_from([f"item-{number}" for number in range(30)])
 BATCHES = st.dictionaries(IDS, st.tuples(st.integers(0, 399), st.integers(0, 2)), min_size=1, max_size=12)
 
 
-def catalog_of(folder: Path) -> tuple[Database, Catalog]:
-    database = Database(f"sqlite:///{folder / 'codewell.db'}")
-    database.create_tables()
+def catalog_of(where: Path | str) -> tuple[Database, Catalog]:
+    """Over a folder's SQLite file, or the database of a URL."""
+    database = Database(where if isinstance(where, str) else f"sqlite:///{where / 'codewell.db'}")
+    schema.upgrade(database)
     return database, Catalog(database, {}, nullcontext(), 1024, None)
 
 
@@ -56,14 +65,18 @@ class CollectionMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp())
+        self.where = self.place()
         self.expected: dict[str, tuple[int, dict[str, Any]]] = {}
         self.changes = 0
 
+    def place(self) -> Path | str:
+        return self.folder
+
     @initialize()
     def begin(self) -> None:
-        self.database, catalog = catalog_of(self.folder)
+        self.database, catalog = catalog_of(self.where)
         self.writer = catalog.create("c", dimension=DIM, metric=Metric.L2)
-        self.other_database, other = catalog_of(self.folder)
+        self.other_database, other = catalog_of(self.where)
         self.reader = other.open("c")
 
     @rule(batch=BATCHES)
@@ -98,7 +111,7 @@ class CollectionMachine(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         self.database.close()
-        self.database, catalog = catalog_of(self.folder)
+        self.database, catalog = catalog_of(self.where)
         self.writer = catalog.open("c")
 
     @rule(v=st.integers(0, 399), k=st.integers(1, 6))
@@ -138,6 +151,14 @@ class CollectionMachine(RuleBasedStateMachine):
 
 TestCollectionMachine = CollectionMachine.TestCase
 TestCollectionMachine.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)
+
+
+def test_the_same_over_postgresql(postgres: Postgres) -> None:
+    class OverPostgres(CollectionMachine):
+        def place(self) -> str:
+            return postgres.new_database()
+
+    run_state_machine_as_test(OverPostgres, settings=settings(max_examples=8, stateful_step_count=15, deadline=None))
 
 
 @pytest.fixture
@@ -203,8 +224,8 @@ def test_equal_scores_come_in_the_order_of_ingest(collection: Collection) -> Non
     assert nearest(collection, VECTORS[0], 2) == ["z", "a"]
 
 
-def test_a_published_generation_answers_as_exact_search_does(tmp_path: Path) -> None:
-    database, catalog = catalog_of(tmp_path)
+def test_a_published_generation_answers_as_exact_search_does(database_url: str, tmp_path: Path) -> None:
+    database, catalog = catalog_of(database_url)
     collection = catalog.create("c", dimension=DIM, metric=Metric.L2)
     collection.ingest([item(str(v), VECTORS[v]) for v in range(300)])
 
@@ -227,7 +248,7 @@ def test_a_published_generation_answers_as_exact_search_does(tmp_path: Path) -> 
         wanted = {names[row] for row in truth}
         assert set(nearest(collection, query, 10, IndexKind.EXACT)) == wanted
         assert len(set(nearest(collection, query, 10)) & wanted) >= 9
-    reopened = catalog_of(tmp_path)
+    reopened = catalog_of(database_url)
     again = reopened[1].open("c")
     assert len(again.follower.view()) == 348
     assert nearest(again, VECTORS[399], 1) == ["5"]

@@ -1,6 +1,7 @@
-"""Transactions over a real SQLite file, and what its failures are called."""
+"""Transactions over a real SQLite file and a real PostgreSQL, and what their failures are called."""
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,14 +9,23 @@ import pytest
 from sqlalchemy import event, select, text
 
 from service.errors import StorageFull, Unavailable
+from service.store import schema, store
 from service.store.database import Database
 from service.store.tables import AliasRow, CollectionRow
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
+def database(database_url: str) -> Iterator[Database]:
+    database = Database(database_url, busy_seconds=0.1)
+    schema.upgrade(database)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path) -> Iterator[Database]:
     database = Database(f"sqlite:///{tmp_path / 'sub' / 'codewell.db'}", busy_seconds=0.1)
-    database.create_tables()
+    schema.upgrade(database)
     yield database
     database.close()
 
@@ -44,8 +54,8 @@ def test_what_was_written_is_there_and_what_failed_is_not(database: Database) ->
     assert names(database) == ["kept"]
 
 
-def test_the_file_is_set_up_to_lose_nothing(database: Database) -> None:
-    with database.reading() as session:
+def test_the_file_is_set_up_to_lose_nothing(sqlite: Database) -> None:
+    with sqlite.reading() as session:
         assert session.scalar(text("PRAGMA journal_mode")) == "wal"
         assert session.scalar(text("PRAGMA synchronous")) == 2  # FULL
         assert session.scalar(text("PRAGMA foreign_keys")) == 1
@@ -60,43 +70,67 @@ def test_a_reading_sees_one_state(database: Database) -> None:
     assert names(database) == ["c"]
 
 
-def test_a_locked_database_is_unavailable(database: Database, tmp_path: Path) -> None:
+def test_a_locked_file_is_unavailable(sqlite: Database, tmp_path: Path) -> None:
     other = sqlite3.connect(tmp_path / "sub" / "codewell.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(Unavailable, match="write lock"), database.writing() as session:
+    with pytest.raises(Unavailable, match="write lock"), sqlite.writing() as session:
         session.add(collection())
     other.execute("ROLLBACK")
     other.close()
+    with sqlite.writing() as session:
+        session.add(collection())
+    assert names(sqlite) == ["c"]
+
+
+def test_a_collection_locked_for_long_is_unavailable(database: Database) -> None:
     with database.writing() as session:
         session.add(collection())
-    assert names(database) == ["c"]
+    with database.writing() as holder:
+        assert store.lock_collection(holder, 1) is not None
+        with pytest.raises(Unavailable, match="write lock"), database.writing() as session:
+            store.lock_collection(session, 1)
+    with database.writing() as session:
+        assert store.lock_collection(session, 1) is not None
 
 
-def test_a_full_disk_is_named_and_nothing_is_kept(database: Database) -> None:
-    database.close()
+def test_a_full_disk_is_named_and_nothing_is_kept(sqlite: Database) -> None:
+    sqlite.close()
 
     def limit(connection: sqlite3.Connection, _: object) -> None:
         connection.execute("PRAGMA max_page_count = 40")
 
-    event.listen(database.engine, "connect", limit)
+    event.listen(sqlite.engine, "connect", limit)
 
     def write_much() -> None:
-        with database.writing() as session:
+        with sqlite.writing() as session:
             session.add_all([collection("x" * 200 + str(number)) for number in range(2000)])
 
     with pytest.raises(StorageFull, match="nothing of this request was kept"):
         write_much()
-    event.remove(database.engine, "connect", limit)
-    database.close()
-    assert names(database) == []
+    event.remove(sqlite.engine, "connect", limit)
+    sqlite.close()
+    assert names(sqlite) == []
 
 
-def test_the_version_moves_when_another_connection_commits(database: Database) -> None:
-    before = database.version()
-    assert database.version() == before
-    with database.writing() as session:
-        session.add(collection())
-    assert database.version() != before
+def test_a_commit_is_signalled_at_once(database: Database) -> None:
+    signal = database.signal()
+    assert signal.wait(0.01)  # the first look always counts
+    waited = []
+    for commit in (False, True):
+        if commit:
+            with database.writing() as session:
+                session.add(collection())
+        began = time.monotonic()
+        changed = signal.wait(0.05)
+        waited.append(time.monotonic() - began)
+        assert changed is (commit or not database.is_sqlite)
+    assert waited[1] < 0.3  # a PostgreSQL without news is looked at after half a second
+    signal.close()
+
+
+def test_a_database_of_another_kind_is_refused() -> None:
+    with pytest.raises(ValueError, match="mysql is neither"):
+        Database("mysql://localhost/x")
 
 
 def test_deleting_a_collection_takes_its_aliases_along(database: Database) -> None:

@@ -3,6 +3,9 @@
 The index holds the only copy of the codes in RAM; `codes` looks into it.
 """
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import faiss
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +14,8 @@ from models import Codec, Codes, FloatSpace, Metric, Neighbours, ProductSpace, S
 
 QUERY_BLOCK, BLOCK_NUMBERS = 512, 4_000_000
 """Queries handed to FAISS at once, and numbers: an additive code asks for a query's once for each of its bytes."""
+LENGTH_BLOCK = 8_192
+"""Codes whose lengths are worked out at once."""
 SCALAR_TYPES = {
     4: faiss.ScalarQuantizer.QT_4bit,
     8: faiss.ScalarQuantizer.QT_8bit,
@@ -23,9 +28,10 @@ class FaissIndex:
 
     def __init__(self, codec: Codec, codes: Codes) -> None:
         self.codec = codec
-        self._index = _empty_index(codec)
+        lengths = _length_bytes(codec, codes)
+        self._index = _empty_index(codec, lengths)
         if len(codes):
-            self._index.add_sa_codes(np.ascontiguousarray(codes))
+            self._index.add_sa_codes(np.hstack((codes, *(part.code[:, None] for part in lengths))))
         self.codes = self._stored()
 
     def __len__(self) -> int:
@@ -36,7 +42,7 @@ class FaissIndex:
         """Bytes that the codes take, the slots that an inverted list repeats, and the index's copy of the codebooks."""
         if not isinstance(self._index, faiss.IndexIVFPQ):
             return len(self) * self.codec.code_bytes
-        return len(self) * (self.codec.code_bytes + 8) + 4 * int(self._index.pq.centroids.size())
+        return len(self) * (int(self._index.code_size) + 8) + 4 * int(self._index.pq.centroids.size())
 
     def search(self, queries: Vectors, k: int, live: NDArray[np.uint8]) -> Neighbours:
         """(q, D) queries to the best k slots of each whose bit in `live` (little-endian bitmap, n bits) is set.
@@ -67,7 +73,7 @@ class FaissIndex:
     def _asked(self, points: Vectors) -> Vectors:
         """Points as FAISS compares them: every byte of an additive code is multiplied with the whole of one."""
         space = self.codec.space
-        return np.tile(points, self.codec.code_bytes) if isinstance(space, ProductSpace) and space.additive else points
+        return np.tile(points, self._index.code_size) if isinstance(space, ProductSpace) and space.additive else points
 
     def _stored(self) -> Codes:
         """(n, code_bytes), a view into the index: who holds it must hold this object too."""
@@ -75,11 +81,36 @@ class FaissIndex:
             return np.empty((0, self.codec.code_bytes), np.uint8)
         listed = isinstance(self._index, faiss.IndexIVF)
         start = self._index.invlists.get_codes(0) if listed else self._index.codes.data()
-        codes: Codes = faiss.rev_swig_ptr(start, len(self) * self.codec.code_bytes)
-        return codes.reshape(len(self), self.codec.code_bytes)
+        codes: Codes = faiss.rev_swig_ptr(start, len(self) * self._index.code_size)
+        return codes.reshape(len(self), -1)[:, : self.codec.code_bytes]
 
 
-def _empty_index(codec: Codec) -> faiss.Index:
+class _Length(NamedTuple):
+    """One byte more a code, which picks what its bytes' shares of |z|^2 leave out of that."""
+
+    code: NDArray[np.uint8]
+    """(n,)"""
+    grid: NDArray[np.float32]
+    """(256,)"""
+
+
+def _length_bytes(codec: Codec, codes: Codes) -> list[_Length]:
+    """One, for additive codes under l2; under cosine lengths hardly differ, and under ip they do not count."""
+    space = codec.space
+    if not (isinstance(space, ProductSpace) and space.additive and codec.metric is Metric.L2 and len(codes)):
+        return []
+    left = np.empty(len(codes), np.float32)
+    for start in range(0, len(codes), LENGTH_BLOCK):
+        block = codes[start : start + LENGTH_BLOCK]
+        latents = codec.stored_latents(block)
+        shares = space.centroids[np.arange(codec.code_bytes), block, -1].sum(axis=1)
+        left[start : start + LENGTH_BLOCK] = np.einsum("nd,nd->n", latents, latents) - shares
+    grid = np.quantile(left, (np.arange(256) + 0.5) / 256).astype(np.float32)
+    edges = (grid[1:] + grid[:-1]) / 2
+    return [_Length(np.searchsorted(edges, left).astype(np.uint8), grid)]
+
+
+def _empty_index(codec: Codec, lengths: Sequence[_Length]) -> faiss.Index:
     """The index that reads this codec's bytes as they are."""
     # Unit vectors have the same order under both metrics; the latents of unit vectors are nearly so.
     metric = faiss.METRIC_INNER_PRODUCT if codec.metric is Metric.IP else faiss.METRIC_L2
@@ -93,18 +124,23 @@ def _empty_index(codec: Codec) -> faiss.Index:
         index.is_trained = True
         return index
     if isinstance(space, ProductSpace):
-        return _product_index(space, faiss.METRIC_INNER_PRODUCT if space.additive else metric)
+        centroids = space.centroids
+        for length in lengths:
+            last = np.zeros_like(centroids[:1])
+            last[0, :, -1] = length.grid
+            centroids = np.concatenate((centroids, last))
+        return _product_index(centroids, faiss.METRIC_INNER_PRODUCT if space.additive else metric)
     raise TypeError(f"FAISS reads no {type(space).__name__}")
 
 
-def _product_index(space: ProductSpace, metric: int) -> faiss.Index:
+def _product_index(centroids: NDArray[np.float32], metric: int) -> faiss.Index:
     """One inverted list over all codes: IndexPQ would scan as fast, but takes no selector."""
-    m, _, width = space.centroids.shape
+    m, _, width = centroids.shape
     coarse = faiss.IndexFlat(m * width, metric)
     coarse.add(np.zeros((1, m * width), np.float32))
     index = faiss.IndexIVFPQ(coarse, m * width, 1, m, 8, metric)
     index.by_residual = False
     index.do_polysemous_training = False
-    faiss.copy_array_to_vector(np.ascontiguousarray(space.centroids, np.float32).ravel(), index.pq.centroids)
+    faiss.copy_array_to_vector(np.ascontiguousarray(centroids, np.float32).ravel(), index.pq.centroids)
     index.is_trained = True
     return index

@@ -4,19 +4,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from sqlite3 import Connection as SQLiteConnection
-from threading import Lock
 
-from sqlalchemy import Connection, Engine, PoolProxiedConnection, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from service.errors import StorageFull, Unavailable
-from service.store.tables import Base
+from service.store.signal import PollingSignal, PostgresSignal, Signal
 
 BUSY_SECONDS = 10
 """How long a writer waits for another one before the request is answered 503."""
+POSTGRES_OPTIONS = "-c lock_timeout={milliseconds} -c idle_in_transaction_session_timeout=120s"
+"""A machine that vanishes in the middle of a transaction must not hold a collection's lock for ever."""
+KEEPALIVES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+"""Seconds until a connection to a vanished PostgreSQL is given up."""
 
 
 class Database:
@@ -24,24 +27,21 @@ class Database:
 
     A writing one takes SQLite's write lock at its start (BEGIN IMMEDIATE): it can wait for the lock, where a
     transaction that began by reading would fail.
+
+    Raises:
+        ValueError: the URL is of no database that can be used.
     """
 
     def __init__(self, url: str, busy_seconds: float = BUSY_SECONDS) -> None:
         parsed = make_url(url)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         if self.is_sqlite:
-            if not parsed.database or parsed.database == ":memory:":
-                raise ValueError("a SQLite database must be a file: jobs run in processes of their own")
-            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        self.engine = _engine(url, busy_seconds if self.is_sqlite else None)
-        self._looking = Lock()
-        self._look: PoolProxiedConnection | None = None
+            self.engine = _sqlite(parsed, busy_seconds)
+        elif parsed.get_backend_name() == "postgresql":
+            self.engine = _postgres(parsed, busy_seconds)
+        else:
+            raise ValueError(f"{parsed.get_backend_name()} is neither sqlite:///FILE nor postgresql://USER@HOST/NAME")
         self._writer = self.engine.execution_options(begin="IMMEDIATE")
-
-    def create_tables(self) -> None:
-        """Makes the tables that are missing."""
-        with self.translated_errors():
-            Base.metadata.create_all(self.engine)
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
@@ -56,25 +56,23 @@ class Database:
         """A session that commits at the end, or rolls back where an exception passes through."""
         with self.translated_errors(), Session(self._writer) as session, session.begin():
             yield session
+            if not self.is_sqlite:
+                session.connection().exec_driver_sql("NOTIFY codewell")
 
-    def version(self) -> int | None:
-        """A number that differs once another connection has committed; none where the database has no such number."""
-        if not self.is_sqlite:
-            return None
-        with self._looking:
-            if self._look is None:
-                self._look = self.engine.raw_connection()
-            cursor = self._look.cursor()
-            cursor.execute("PRAGMA data_version")
-            (version,) = cursor.fetchone() or (0,)
-            return int(version)
+    @contextmanager
+    def migrating(self) -> Iterator[Connection]:
+        """A transaction that one process at a time is in."""
+        with self.translated_errors(), self._writer.begin() as connection:
+            if not self.is_sqlite:
+                connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('codewell'))")
+            yield connection
+
+    def signal(self) -> Signal:
+        """What tells that another process may have committed."""
+        return PollingSignal(self.engine) if self.is_sqlite else PostgresSignal(self.engine)
 
     def close(self) -> None:
         """Closes every connection."""
-        with self._looking:
-            if self._look is not None:
-                self._look.close()
-                self._look = None
         self.engine.dispose()
 
     @contextmanager
@@ -84,30 +82,44 @@ class Database:
             yield
         except PoolTimeout as error:
             raise Unavailable("all database connections are busy; try again") from error
-        except OperationalError as error:
-            raise _meaning(error) or error from error
         except DBAPIError as error:
-            if error.connection_invalidated:
-                raise Unavailable("the connection to the database was lost; try again") from error
-            raise
+            raise _meaning(error) or error from error
 
 
-def _meaning(error: OperationalError) -> Exception | None:
-    said = str(error.orig).lower()
-    if "disk is full" in said or "disk full" in said or "no space left" in said:
+def _meaning(error: DBAPIError) -> Exception | None:
+    """None where the fault is ours. PostgreSQL says what it means by a code, SQLite and lost connections in words."""
+    said, code = str(error.orig).lower(), getattr(error.orig, "sqlstate", None) or ""
+    if code == "53100" or "disk is full" in said or "no space left" in said:
         return StorageFull("the database's disk is full; nothing of this request was kept")
-    if "locked" in said:
+    if code in ("55P03", "40001", "40P01") or "locked" in said:
         return Unavailable("another process holds the database's write lock; try again")
-    if "readonly" in said or "read-only" in said:
+    if code == "25006" or "readonly" in said or "read-only" in said:
         return Unavailable("the database is read-only; nothing of this request was kept")
-    if "unable to open" in said or "connect" in said or "terminat" in said:
+    if error.connection_invalidated or code.startswith(("08", "57P")) or code == "53300":
+        return Unavailable("the connection to the database was lost; try again")
+    if "unable to open" in said or "connect" in said:
         return Unavailable("the database cannot be reached; try again")
     return None
 
 
-def _engine(url: str, busy_seconds: float | None) -> Engine:
-    if busy_seconds is None:
-        return create_engine(url, pool_size=20, max_overflow=40, pool_pre_ping=True)
+def _postgres(url: URL, busy_seconds: float) -> Engine:
+    options = POSTGRES_OPTIONS.format(milliseconds=round(1000 * busy_seconds))
+    if given := url.query.get("options"):
+        options = f"{given} {options}"
+    return create_engine(
+        url.set(drivername="postgresql+psycopg").difference_update_query(["options"]),
+        pool_size=10,
+        max_overflow=10,
+        pool_timeout=10,
+        pool_pre_ping=True,
+        connect_args={"options": options, "connect_timeout": 5, **KEEPALIVES},
+    )
+
+
+def _sqlite(url: URL, busy_seconds: float) -> Engine:
+    if not url.database or url.database == ":memory:":
+        raise ValueError("a SQLite database must be a file: jobs run in processes of their own")
+    Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(url, pool_size=20, max_overflow=60, connect_args={"timeout": busy_seconds})
 
     @event.listens_for(engine, "connect")

@@ -45,6 +45,13 @@ class Change(NamedTuple):
     """None where the row is already gone again: a later entry removes it."""
 
 
+class Head(NamedTuple):
+    """How far a collection's log goes, and under which generation."""
+
+    seq: int
+    generation_id: int | None
+
+
 @dataclass(frozen=True)
 class Write:
     """One item's change, ready to be stored."""
@@ -70,6 +77,12 @@ def lock_collection(session: Session, collection_id: int) -> CollectionRow | Non
     """The collection's row under its lock; none where it was deleted."""
     statement = select(CollectionRow).where(CollectionRow.id == collection_id).with_for_update()
     return session.scalars(statement.execution_options(populate_existing=True)).first()
+
+
+def heads(session: Session) -> dict[int, Head]:
+    """The head of every collection, by its id."""
+    rows = session.execute(select(CollectionRow.id, CollectionRow.seq, CollectionRow.generation_id))
+    return {collection_id: Head(seq, generation_id) for collection_id, seq, generation_id in rows}
 
 
 def items_by_id(session: Session, collection_id: int, ids: Sequence[str]) -> dict[str, Item]:

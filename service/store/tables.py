@@ -6,7 +6,7 @@ ascending, so that the order of rows is the order of the log.
 
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, Index, LargeBinary, String, Text
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, LargeBinary, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -29,7 +29,7 @@ class CollectionRow(Base):
     """Which model: what encoded the items must encode the queries."""
     codec: Mapped[dict[str, Any]] = mapped_column(JSON)
     """What to train: kind and configuration."""
-    seq: Mapped[int] = mapped_column(default=0)
+    seq: Mapped[int] = mapped_column(BigInteger, default=0)
     """The last change; the next one takes seq + 1, under this row's lock."""
     item_count: Mapped[int] = mapped_column(default=0)
     generation_id: Mapped[int | None]
@@ -54,7 +54,7 @@ class ItemRow(Base):
 
     collection_id: Mapped[int] = mapped_column(ForeignKey("collections.id", ondelete="CASCADE"), primary_key=True)
     item_id: Mapped[str] = mapped_column(String(512), primary_key=True)
-    row_id: Mapped[int]
+    row_id: Mapped[int] = mapped_column(BigInteger)
     digest: Mapped[bytes] = mapped_column(LargeBinary(16))
     """Of text and given vector: an ingest that repeats it changes nothing."""
     text: Mapped[str | None] = mapped_column(Text)
@@ -70,7 +70,7 @@ class VectorRow(Base):
     __tablename__ = "rows"
 
     collection_id: Mapped[int] = mapped_column(ForeignKey("collections.id", ondelete="CASCADE"), primary_key=True)
-    row_id: Mapped[int] = mapped_column(primary_key=True)
+    row_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     vector: Mapped[bytes] = mapped_column(LargeBinary)
 
 
@@ -81,12 +81,12 @@ class ChangeRow(Base):
     __table_args__ = {"sqlite_with_rowid": False}  # noqa: RUF012 - SQLAlchemy's own form
 
     collection_id: Mapped[int] = mapped_column(ForeignKey("collections.id", ondelete="CASCADE"), primary_key=True)
-    seq: Mapped[int] = mapped_column(primary_key=True)
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     kind: Mapped[str] = mapped_column(String(8))
     """insert, update or delete"""
-    row_id: Mapped[int | None]
+    row_id: Mapped[int | None] = mapped_column(BigInteger)
     """The row that is now the item's; none for a delete."""
-    old_row_id: Mapped[int | None]
+    old_row_id: Mapped[int | None] = mapped_column(BigInteger)
     """The row that is no more; none for an insert and where only metadata changed."""
 
 
@@ -113,7 +113,7 @@ class CodeRow(Base):
     __table_args__ = {"sqlite_with_rowid": False}  # noqa: RUF012 - SQLAlchemy's own form
 
     generation_id: Mapped[int] = mapped_column(ForeignKey("generations.id", ondelete="CASCADE"), primary_key=True)
-    row_id: Mapped[int] = mapped_column(primary_key=True)
+    row_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     code: Mapped[bytes] = mapped_column(LargeBinary)
 
 
@@ -130,6 +130,10 @@ class JobRow(Base):
     """queued, running, succeeded, failed or cancelled"""
     cancel_requested: Mapped[bool] = mapped_column(default=False)
     starts: Mapped[int] = mapped_column(default=0)
+    owner: Mapped[str | None] = mapped_column(String(255))
+    """The runner that has it, while it runs."""
+    beat: Mapped[int] = mapped_column(default=0, server_default="0")
+    """Counted on by that runner; one that stands still belongs to a machine that is gone."""
     progress: Mapped[float] = mapped_column(default=0.0)
     message: Mapped[str] = mapped_column(Text, default="")
     result: Mapped[dict[str, Any] | None] = mapped_column(JSON)

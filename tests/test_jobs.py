@@ -1,0 +1,81 @@
+"""Jobs as rows that several runners share: who has one, who may end it, and who takes it up."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from service.jobs import Claim, Jobs, JobState
+from service.store import schema
+from service.store.database import Database
+from service.store.tables import CollectionRow
+
+
+@pytest.fixture
+def jobs(database_url: str) -> Iterator[Jobs]:
+    database = Database(database_url)
+    schema.upgrade(database)
+    with database.writing() as session:
+        session.add(CollectionRow(name="c", dimension=2, metric="l2", codec={}, item_count=1000, created_at=0.0))
+    yield Jobs(database)
+    database.close()
+
+
+def test_one_runner_has_a_job(jobs: Jobs) -> None:
+    job = jobs.submit("c", "train", {})
+    assert jobs.claim("first") == Claim(job.id, 1)
+    assert jobs.claim("second") is None
+
+
+def test_beats_tell_the_living_from_the_gone(jobs: Jobs) -> None:
+    job = jobs.submit("c", "train", {})
+    claim = jobs.claim("first")
+    assert claim is not None
+    assert jobs.beat("second") == {claim: 0}
+    jobs.beat("first")
+    assert jobs.beat("second") == {claim: 1}
+    assert jobs.beat("first") == {}  # its own are not among the others'
+
+    jobs.requeue(claim)
+    assert jobs.get(job.id).state is JobState.QUEUED
+    again = jobs.claim("second")
+    assert again == Claim(job.id, 2)
+    jobs.requeue(claim)  # said again of a start that is past
+    assert jobs.get(job.id).state is JobState.RUNNING
+
+
+def test_an_earlier_start_is_not_listened_to(jobs: Jobs) -> None:
+    job = jobs.submit("c", "train", {})
+    first = jobs.claim("first")
+    assert first is not None
+    assert jobs.report(first, 0.5, "half")
+    jobs.requeue(first)
+    second = jobs.claim("second")
+    assert second is not None
+    assert not jobs.report(first, 0.9, "more")
+    jobs.finish(first, JobState.FAILED, "too late")
+    assert (jobs.get(job.id).state, jobs.get(job.id).progress) == (JobState.RUNNING, 0.5)
+    jobs.finish(second, JobState.SUCCEEDED, "done", {}, {"curve": b"png"})
+    assert (jobs.get(job.id).state, jobs.picture(job.id, "curve")) == (JobState.SUCCEEDED, b"png")
+
+
+def test_a_runner_that_comes_back_takes_its_own_jobs_up_at_once(jobs: Jobs) -> None:
+    mine, wanted = jobs.submit("c", "train", {}), jobs.claim("first")
+    jobs.requeue_of("other")
+    assert jobs.get(mine.id).state is JobState.RUNNING
+    jobs.requeue_of("first")
+    assert jobs.get(mine.id).state is JobState.QUEUED
+    assert wanted is not None
+    jobs.claim("first")
+    jobs.cancel(mine.id)
+    jobs.requeue_of("first")
+    assert jobs.get(mine.id).state is JobState.CANCELLED
+
+
+def test_what_ends_three_servers_is_failed(jobs: Jobs) -> None:
+    job = jobs.submit("c", "train", {})
+    for _ in range(3):
+        claim = jobs.claim("first")
+        assert claim is not None
+        jobs.requeue(claim)
+    assert jobs.claim("first") is None
+    assert (jobs.get(job.id).state, "memory" in jobs.get(job.id).message) == (JobState.FAILED, True)
