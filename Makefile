@@ -37,11 +37,14 @@ serve: install  ## Run the server on the data folder ./codewell-data
 test: install  ## Run the tests
 	$(BIN)/python -m pytest
 
-lint: install  ## Check format, lint, types and the arrows between packages
+lint: install  ## Check format, lint, types, the arrows between packages, Docker files
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
+	@if docker compose version >/dev/null 2>&1; then docker compose config -q; \
+		else echo "docker compose is not here: docker-compose.yml was not checked"; fi
 
 clean:  ## Remove .venv, caches and builds; ./codewell-data stays
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
