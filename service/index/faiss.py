@@ -3,6 +3,9 @@
 The index holds the only copy of the codes in RAM; `codes` looks into it.
 """
 
+from collections.abc import Iterable
+from pathlib import Path
+
 import faiss
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +30,23 @@ class FaissIndex:
         if len(codes):
             self._index.add_sa_codes(np.ascontiguousarray(codes))
         self.codes = self._stored()
+
+    @classmethod
+    def mapped(cls, codec: Codec, path: Path) -> "FaissIndex":
+        """The index in a file that `write` made. Codes stay in the file: processes that map it share its pages."""
+        index = object.__new__(cls)
+        index.codec = codec
+        index._index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_MMAP_IFC)
+        index.codes = index._stored()
+        return index
+
+    @staticmethod
+    def write(codec: Codec, blocks: Iterable[Codes], path: Path) -> None:
+        """Writes the index over blocks of (n, code_bytes) codes, slots in their order; all codes are in RAM once."""
+        index = _empty_index(codec)
+        for codes in blocks:
+            index.add_sa_codes(np.ascontiguousarray(codes))
+        faiss.write_index(index, str(path))
 
     def __len__(self) -> int:
         return int(self._index.ntotal)
