@@ -124,6 +124,9 @@ class BatchBuild:
         self._check_rejects(rejected)
         if not sum(shard.items for shard in shards):
             raise BuildError(f"no row can be kept; {write_rejects(shards, {}, self._work)} says why", field="INPUT")
+        hurt = old.damaged(self._folder, thoroughly=False) if old is not None else None
+        if hurt is not None and hurt.startswith(generation):
+            shutil.rmtree(self._folder / generation)
         if not (self._folder / generation / "certificate.json").exists():
             made = Making(inputs, shards, doubles, codec, kept, config.reading, block_rows, self._report)
             made.publish(self._folder / generation, self._work / "generation", about)
