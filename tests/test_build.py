@@ -19,6 +19,8 @@ import pytest
 from models import Metric, Vectors, exact_neighbours, recall
 from service.builds.generation import Generation
 from service.errors import DamagedGeneration
+from service.index.segment import IndexKind
+from service.index.view import View
 from tests.conftest import clustered
 
 N, DIM = 1_200, 16
@@ -128,6 +130,20 @@ def test_all_formats_give_the_same_ids_and_neighbours(reference: Path, tmp_path:
         assert recall(one.rows, other.rows).mean() > 0.9
         return
     assert one.ids == other.ids
+    assert np.array_equal(one.scores, other.scores)
+
+
+@pytest.mark.parametrize("kind", ["residual", "sparse", "binary"])
+def test_a_mapped_index_of_every_kind_answers_as_one_in_ram(tmp_path: Path, kind: str) -> None:
+    source = npy(tmp_path / "v.npy", VECTORS)
+    built(source, "--output", tmp_path / "out", "--codec", kind, *FAST)
+    generation = Generation.open(tmp_path / "out")
+    codec = generation.view.codec
+    assert codec.kind == kind
+    in_ram = View.of(None, codec, 0, np.arange(N), codec.encode(VECTORS))
+    queries = clustered(20, DIM, 7)
+    one, other = (view.search(queries, 50, IndexKind.FAISS) for view in (generation.view, in_ram))
+    assert np.array_equal(one.rows, other.rows)
     assert np.array_equal(one.scores, other.scores)
 
 

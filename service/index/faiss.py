@@ -36,7 +36,8 @@ class FaissIndex:
         """The index in a file that `write` made. Codes stay in the file: processes that map it share its pages."""
         index = object.__new__(cls)
         index.codec = codec
-        index._index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_MMAP_IFC)
+        listed = isinstance(codec.space, ProductSpace)  # FAISS maps inverted lists one way, flat codes another
+        index._index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP if listed else faiss.IO_FLAG_MMAP_IFC)
         index.codes = index._stored()
         return index
 

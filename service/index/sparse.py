@@ -49,7 +49,7 @@ class SparseIndex:
     @classmethod
     def mapped(cls, codec: Codec, path: Path) -> "SparseIndex":
         """The index in a file that `write` made. Its codes stay in the file; their lengths are computed anew."""
-        return cls(codec, np.load(path, mmap_mode="r"))
+        return cls(codec, np.load(path, mmap_mode="c"))  # nobody writes, but torch warns of what is read-only
 
     @staticmethod
     def write(codec: Codec, blocks: Iterable[Codes], path: Path) -> None:
