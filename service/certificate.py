@@ -1,6 +1,6 @@
 """What was measured of a generation before it was published. Knows no training and no HTTP."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +25,11 @@ class HeldOut(NamedTuple):
 
 
 def measure(
-    view: View, held_out: HeldOut, blocks: Iterable[tuple[RowArray, Vectors]], originals: Originals
+    view: View,
+    held_out: HeldOut,
+    blocks: Iterable[tuple[RowArray, Vectors]],
+    originals: Originals,
+    kinds: Sequence[IndexKind] = (IndexKind.FAISS, IndexKind.BUCKETS),
 ) -> dict[str, Any]:
     """recall@10 of the held-out items against exact search over all `blocks`, for each index and stage.
 
@@ -37,7 +41,7 @@ def measure(
     items = max(1, len(view))
     figures: dict[str, dict[str, float]] = {}
     total_bytes: dict[str, float] = {}
-    for kind in (IndexKind.FAISS, IndexKind.BUCKETS):
+    for kind in kinds:
         figures[kind] = {}
         for stage in (Stage.REFINE, Stage.RESCORE):
             found = search(view, held_out.vectors, Plan(K + 1, OVERSAMPLE, kind, stage), originals)

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
+from service.builds.command import build
 from service.client import Client, ClientError
 from service.console import Progress, print_certificate, print_hits, print_status, print_summary, shown
 
@@ -22,6 +23,7 @@ Exit codes: 0 done, 1 an error, 2 wrong usage, 3 ingest rejected some items, 130
 app = typer.Typer(
     help=HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
 )
+app.command()(build)
 
 Url = Annotated[
     str | None, typer.Option(help="Server to talk to; without it CODEWELL_URL, or else http://127.0.0.1:8000.")

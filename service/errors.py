@@ -20,6 +20,9 @@ CodewellError            500
 │   ├── CollectionExists
 │   ├── TooFewItems
 │   └── NotTrained
+├── BuildError           500   a batch build cannot go on
+│   ├── TooManyRejects
+│   └── DamagedGeneration      a built folder is not what its manifest says
 ├── TooLarge             413
 ├── EncoderMissing       501   an optional package is not installed
 ├── EncoderFailed        502   the embeddings endpoint did not answer as it should
@@ -193,6 +196,24 @@ class OtherEncoder(Conflict):
     """The server's text encoder is not the one that the collection was made with."""
 
     title = "Other text encoder"
+
+
+class BuildError(CodewellError):
+    """A batch build cannot go on; what it has done so far is kept, and the same command goes on from there."""
+
+    title = "Build error"
+
+
+class TooManyRejects(BuildError):
+    """More rows were rejected than the user allows."""
+
+    title = "Too many rejects"
+
+
+class DamagedGeneration(BuildError):
+    """A file of a built generation is missing or not the one that was written; the message names it."""
+
+    title = "Damaged generation"
 
 
 class TooLarge(CodewellError):

@@ -244,7 +244,7 @@ def test_status_imports_nothing_heavy() -> None:
 
 
 def test_every_command_explains_itself() -> None:
-    for command in ("serve", "ingest", "train", "search", "status"):
+    for command in ("serve", "ingest", "train", "search", "status", "build"):
         run = codewell(None, command, "--help")
         assert run.returncode == 0
         assert len(run.stdout) > 300

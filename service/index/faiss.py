@@ -3,8 +3,8 @@
 The index holds the only copy of the codes in RAM; `codes` looks into it.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable
+from pathlib import Path
 
 import faiss
 import numpy as np
@@ -28,11 +28,23 @@ class FaissIndex:
 
     def __init__(self, codec: Codec, codes: Codes) -> None:
         self.codec = codec
-        lengths = _length_bytes(codec, codes)
-        self._index = _empty_index(codec, lengths)
-        if len(codes):
-            self._index.add_sa_codes(np.hstack((codes, *(part.code[:, None] for part in lengths))))
+        self._index = _filled(codec, [codes])
         self.codes = self._stored()
+
+    @classmethod
+    def mapped(cls, codec: Codec, path: Path) -> "FaissIndex":
+        """The index in a file that `write` made. Codes stay in the file: processes that map it share its pages."""
+        index = object.__new__(cls)
+        index.codec = codec
+        listed = isinstance(codec.space, ProductSpace)  # FAISS maps inverted lists one way, flat codes another
+        index._index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP if listed else faiss.IO_FLAG_MMAP_IFC)
+        index.codes = index._stored()
+        return index
+
+    @staticmethod
+    def write(codec: Codec, blocks: Iterable[Codes], path: Path) -> None:
+        """Writes the index over blocks of (n, code_bytes) codes, slots in their order; all codes are in RAM once."""
+        faiss.write_index(_filled(codec, blocks), str(path))
 
     def __len__(self) -> int:
         return int(self._index.ntotal)
@@ -77,41 +89,52 @@ class FaissIndex:
 
     def _stored(self) -> Codes:
         """(n, code_bytes), a view into the index: who holds it must hold this object too."""
-        if not len(self):
-            return np.empty((0, self.codec.code_bytes), np.uint8)
-        listed = isinstance(self._index, faiss.IndexIVF)
-        start = self._index.invlists.get_codes(0) if listed else self._index.codes.data()
-        codes: Codes = faiss.rev_swig_ptr(start, len(self) * self._index.code_size)
-        return codes.reshape(len(self), -1)[:, : self.codec.code_bytes]
+        return _bytes_of(self._index)[:, : self.codec.code_bytes]
 
 
-class _Length(NamedTuple):
-    """One byte more a code, which picks what its bytes' shares of |z|^2 leave out of that."""
+def _filled(codec: Codec, blocks: Iterable[Codes]) -> faiss.Index:
+    """The index over blocks of (n, code_bytes) codes."""
+    index = _empty_index(codec)
+    for codes in blocks:
+        if len(codes):
+            index.add_sa_codes(np.pad(codes, ((0, 0), (0, index.code_size - codec.code_bytes))))
+    if _keeps_lengths(codec) and index.ntotal:
+        _set_lengths(index, codec)
+    return index
 
-    code: NDArray[np.uint8]
-    """(n,)"""
-    grid: NDArray[np.float32]
-    """(256,)"""
+
+def _bytes_of(index: faiss.Index) -> Codes:
+    """(n, code_size), a view into the index."""
+    if not index.ntotal:
+        return np.empty((0, index.code_size), np.uint8)
+    start = index.invlists.get_codes(0) if isinstance(index, faiss.IndexIVF) else index.codes.data()
+    codes: Codes = faiss.rev_swig_ptr(start, index.ntotal * index.code_size)
+    return codes.reshape(index.ntotal, index.code_size)
 
 
-def _length_bytes(codec: Codec, codes: Codes) -> list[_Length]:
-    """One, for additive codes under l2; under cosine lengths hardly differ, and under ip they do not count."""
-    space = codec.space
-    if not (isinstance(space, ProductSpace) and space.additive and codec.metric is Metric.L2 and len(codes)):
-        return []
-    left = np.empty(len(codes), np.float32)
-    for start in range(0, len(codes), LENGTH_BLOCK):
-        block = codes[start : start + LENGTH_BLOCK]
+def _keeps_lengths(codec: Codec) -> bool:
+    """Under cosine lengths hardly differ, so that their shares are enough; under ip they do not count."""
+    return isinstance(codec.space, ProductSpace) and codec.space.additive and codec.metric is Metric.L2
+
+
+def _set_lengths(index: faiss.Index, codec: Codec) -> None:
+    """The last byte of each code picks what the shares of |z|^2 of its others leave out of that."""
+    centroids = faiss.vector_to_array(index.pq.centroids).reshape(index.pq.M, 256, -1)
+    stored = _bytes_of(index)
+    left = np.empty(len(stored), np.float32)
+    for start in range(0, len(stored), LENGTH_BLOCK):
+        block = np.ascontiguousarray(stored[start : start + LENGTH_BLOCK, :-1])
         latents = codec.stored_latents(block)
-        shares = space.centroids[np.arange(codec.code_bytes), block, -1].sum(axis=1)
+        shares = centroids[np.arange(codec.code_bytes), block, -1].sum(axis=1)
         left[start : start + LENGTH_BLOCK] = np.einsum("nd,nd->n", latents, latents) - shares
     grid = np.quantile(left, (np.arange(256) + 0.5) / 256).astype(np.float32)
-    edges = (grid[1:] + grid[:-1]) / 2
-    return [_Length(np.searchsorted(edges, left).astype(np.uint8), grid)]
+    stored[:, -1] = np.searchsorted((grid[1:] + grid[:-1]) / 2, left)
+    centroids[-1, :, -1] = grid
+    faiss.copy_array_to_vector(centroids.ravel(), index.pq.centroids)
 
 
-def _empty_index(codec: Codec, lengths: Sequence[_Length]) -> faiss.Index:
-    """The index that reads this codec's bytes as they are."""
+def _empty_index(codec: Codec) -> faiss.Index:
+    """The index that reads this codec's bytes as they are, and after them a length where it keeps one."""
     # Unit vectors have the same order under both metrics; the latents of unit vectors are nearly so.
     metric = faiss.METRIC_INNER_PRODUCT if codec.metric is Metric.IP else faiss.METRIC_L2
     space = codec.space
@@ -124,11 +147,8 @@ def _empty_index(codec: Codec, lengths: Sequence[_Length]) -> faiss.Index:
         index.is_trained = True
         return index
     if isinstance(space, ProductSpace):
-        centroids = space.centroids
-        for length in lengths:
-            last = np.zeros_like(centroids[:1])
-            last[0, :, -1] = length.grid
-            centroids = np.concatenate((centroids, last))
+        lengths = np.zeros((int(_keeps_lengths(codec)), *space.centroids.shape[1:]), np.float32)
+        centroids = np.concatenate((space.centroids, lengths))
         return _product_index(centroids, faiss.METRIC_INNER_PRODUCT if space.additive else metric)
     raise TypeError(f"FAISS reads no {type(space).__name__}")
 

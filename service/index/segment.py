@@ -25,20 +25,29 @@ class IndexKind(StrEnum):
     """The original vectors, all of them."""
 
 
+def scan_of(codec: Codec) -> type[FaissIndex] | type[SparseIndex]:
+    """The index that scans this codec's codes."""
+    return SparseIndex if isinstance(codec.space, SparseSpace) else FaissIndex
+
+
 class Segment:
     """Immutable: rows ascending, the code of each, and a bitmap of those that are still live.
 
     The position of a row is its slot. A segment without some rows shares everything but the bitmap with the old one.
     """
 
-    def __init__(self, codec: Codec, rows: RowArray, codes: Codes) -> None:
-        self.codec = codec
+    def __init__(self, rows: RowArray, scan: FaissIndex | SparseIndex) -> None:
+        self.codec = scan.codec
         self.rows = rows
-        sparse = isinstance(codec.space, SparseSpace)
-        self.scan: FaissIndex | SparseIndex = SparseIndex(codec, codes) if sparse else FaissIndex(codec, codes)
+        self.scan = scan
         self.live = np.packbits(np.ones(len(rows), np.bool_), bitorder="little")
         self.live_count = len(rows)
         self.buckets = BucketIndex(self.scan)
+
+    @classmethod
+    def of(cls, codec: Codec, rows: RowArray, codes: Codes) -> "Segment":
+        """The segment of (n,) rows with (n, code_bytes) codes, which it copies into RAM."""
+        return cls(rows, scan_of(codec)(codec, codes))
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -1,5 +1,8 @@
 """Sparse codes scanned whole: a score is k additions a code. Knows no row ids, no buckets and no SQL."""
 
+from collections.abc import Iterable
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -42,6 +45,18 @@ class SparseIndex:
         for start in range(0, len(self._squares), GATHERED):
             decoded = codec.decode(self.codes[start : start + GATHERED])
             self._squares[start : start + GATHERED] = np.einsum("nd,nd->n", decoded, decoded)
+
+    @classmethod
+    def mapped(cls, codec: Codec, path: Path) -> "SparseIndex":
+        """The index in a file that `write` made. Its codes stay in the file; their lengths are computed anew."""
+        return cls(codec, np.load(path, mmap_mode="c"))  # nobody writes, but torch warns of what is read-only
+
+    @staticmethod
+    def write(codec: Codec, blocks: Iterable[Codes], path: Path) -> None:
+        """Writes blocks of (n, code_bytes) codes, slots in their order, as an NPY matrix."""
+        codes = list(blocks)
+        with path.open("wb") as file:
+            np.save(file, np.concatenate(codes) if codes else np.empty((0, codec.code_bytes), np.uint8))
 
     def __len__(self) -> int:
         return len(self.codes)

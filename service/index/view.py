@@ -35,8 +35,13 @@ class View:
     @classmethod
     def of(cls, generation_id: int | None, codec: Codec, seq: int, rows: RowArray, codes: Codes) -> "View":
         """A view with all rows in its base."""
-        tail = Segment(codec, np.empty(0, np.int64), np.empty((0, codec.code_bytes), np.uint8))
-        return cls(generation_id, codec, seq, Segment(codec, rows, codes), tail)
+        return cls.over(generation_id, seq, Segment.of(codec, rows, codes))
+
+    @classmethod
+    def over(cls, generation_id: int | None, seq: int, base: Segment) -> "View":
+        """A view of one segment, which may be a mapped one."""
+        tail = Segment.of(base.codec, np.empty(0, np.int64), np.empty((0, base.codec.code_bytes), np.uint8))
+        return cls(generation_id, base.codec, seq, base, tail)
 
     def __len__(self) -> int:
         return self.base.live_count + self.tail.live_count
@@ -51,7 +56,7 @@ class View:
         tail = self.tail
         if len(added):
             keep = tail.live_slots()
-            tail = Segment(
+            tail = Segment.of(
                 self.codec,
                 np.concatenate((tail.rows[keep], added)),
                 np.concatenate((tail.codes[keep], codes)),

@@ -1,0 +1,81 @@
+"""manifest.json: what a built folder is made of, written last. Knows no codec and no index."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from service.builds.files import checksum, write_json
+from service.builds.inputs import Input
+from service.errors import DamagedGeneration
+
+NAME = "manifest.json"
+FORMAT = 1
+"""Of the folder; another one is refused."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A folder is what its manifest says, or it is refused."""
+
+    asked: dict[str, Any]
+    """The options that the result depends on."""
+    fingerprint: str
+    metric: str
+    dimension: int
+    items: int
+    rejected: int
+    generation: str
+    """Folder of codec, index and certificate."""
+    inputs: list[dict[str, Any]]
+    shards: list[str]
+    """In the order of their rows."""
+    files: dict[str, dict[str, Any]]
+    """Bytes and SHA-256 of every file by its path in the folder."""
+    format: int = FORMAT
+
+    def sources(self) -> list[Input]:
+        """The inputs as they were."""
+        return [Input.from_dict(given) for given in self.inputs]
+
+    def save(self, folder: Path) -> None:
+        """Publishes it: from now on the folder is this generation."""
+        write_json(folder / NAME, asdict(self))
+
+    @classmethod
+    def load(cls, folder: Path) -> "Manifest":
+        """The folder's manifest.
+
+        Raises:
+            DamagedGeneration: there is none, or none that this program reads.
+        """
+        path = folder / NAME
+        try:
+            given = json.loads(path.read_text(encoding="utf-8"))
+            if given["format"] != FORMAT:
+                raise DamagedGeneration(f"{path} is of format {given['format']}; this program reads {FORMAT}")
+            return cls(**given)
+        except FileNotFoundError:
+            raise DamagedGeneration(f"{path} is missing: `codewell build` has not ended there") from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DamagedGeneration(f"{path} cannot be read: {error}") from error
+
+    def damaged(self, folder: Path, *, thoroughly: bool) -> str | None:
+        """The first file that is not what was written: by size or, thoroughly, by checksum."""
+        for name, told in self.files.items():
+            path = folder / name
+            if not path.is_file() or path.stat().st_size != told["bytes"]:
+                return name
+            if thoroughly and checksum(path) != told["sha256"]:
+                return name
+        return None
+
+
+def described(folder: Path, names: list[str], known: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Bytes and checksum of each file; those already `known` under the same name and size are not read again."""
+    files = {}
+    for name in sorted(names):
+        size = (folder / name).stat().st_size
+        old = known.get(name)
+        files[name] = old if old and old["bytes"] == size else {"bytes": size, "sha256": checksum(folder / name)}
+    return files
