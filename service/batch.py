@@ -10,6 +10,7 @@ from service.errors import DuplicateId, InvalidInput, NoEncoder
 from service.item import Malformed, NewItem, canonical, checked_vector
 from service.receipt import ItemResult, ItemStatus
 from service.store.store import Item, Write
+from service.terms import WriteMode, broken
 from service.text.encoder import TextEncoder
 
 
@@ -23,11 +24,13 @@ class Batch:
         dim: int,
         metric: Metric,
         encoder: TextEncoder | None,
+        mode: WriteMode = WriteMode.UPSERT,
     ) -> None:
         self._collection = collection
         self._dim = dim
         self._metric = metric
         self._encoder = encoder
+        self._mode = mode
         self.results: dict[int, ItemResult] = {}
         self._items: dict[int, NewItem] = {}
         seen: set[str] = set()
@@ -72,6 +75,10 @@ class Batch:
         writes: list[Write] = []
         for position, item in self._items.items():
             old, metadata = known.get(item.id), canonical(item.metadata)
+            seq = None if old is None else old.seq
+            if (conflict := broken(self._mode, item.if_seq, item.id, seq, f"items[{position}]")) is not None:
+                self.results[position] = ItemResult(position, item.id, ItemStatus.REJECTED, conflict)
+                continue
             same = self._same(position, known)
             if not same and position not in self._place:
                 return None
@@ -85,6 +92,10 @@ class Batch:
                 writes.append(Write(item.id, self._digests[position], item.text, metadata, vector, code))
             self.results[position] = ItemResult(position, item.id, status, warning=self._warnings.get(position))
         return writes
+
+    def refused(self) -> list[ItemResult]:
+        """Those that are not written."""
+        return [result for result in self.results.values() if result.error is not None]
 
     def ordered_results(self) -> list[ItemResult]:
         """One a position."""

@@ -21,6 +21,7 @@ from service.receipt import Receipt, batch_rejected
 from service.store import store
 from service.store.database import Database
 from service.store.tables import AliasRow, CollectionRow, GenerationRow
+from service.terms import Terms, WriteMode
 from service.text.encoder import AbsentEncoder, TextEncoder
 
 
@@ -83,16 +84,18 @@ class Catalog:
             return encoder
         return AbsentEncoder(row.encoder, row.encoder_identity or "", row.dimension, encoder)
 
-    def ingest(self, name: str, items: Sequence[NewItem | Malformed], *, atomic: bool = False) -> Receipt:
+    def ingest(self, name: str, items: Sequence[NewItem | Malformed], terms: Terms = Terms()) -> Receipt:  # noqa: B008
         """Ingests into the collection; where there is none, one is made for the first item with a vector, of its
         dimension, or with a text, for the default encoder. None is made where nothing can be kept.
 
         Raises:
-            BatchRejected: an item cannot be kept and `atomic` is set.
+            BatchRejected, BatchConflict, KeyReused: see Collection.ingest. CollectionNotFound: the terms are to update.
         """
         try:
-            return self.open(name).ingest(items, atomic=atomic)
+            return self.open(name).ingest(items, terms)
         except CollectionNotFound:
+            if terms.mode is WriteMode.UPDATE:
+                raise
             text_encoder = self.encoders.get(self._default_encoder or "")
             usable = [item for item in items if isinstance(item, NewItem)]
             first = next((item for item in usable if item.vector is not None or text_encoder is not None), None)
@@ -100,7 +103,7 @@ class Catalog:
         dimension = first.vector.size if first is not None and first.vector is not None else 0
         dimension = encoder.dimension if encoder is not None else dimension
         trial = Batch(items, name, dimension, Metric.COSINE, encoder)
-        if trial.results and atomic:
+        if trial.results and terms.atomic:
             raise batch_rejected("the batch is atomic", trial.results.values())
         if not trial.ids:
             return Receipt(name, 0, trial.ordered_results())
@@ -108,7 +111,7 @@ class Catalog:
             collection = self.create(name, dimension=dimension, encoder=encoder.name if encoder is not None else None)
         except CollectionExists:
             collection = self.open(name)  # another request made it in the meantime
-        return collection.ingest(items, atomic=atomic)
+        return collection.ingest(items, terms)
 
     def heads(self) -> dict[int, store.Head]:
         """How far every collection's log goes."""

@@ -25,6 +25,7 @@ from service.search import Plan, search
 from service.store import store
 from service.store.database import Database
 from service.store.tables import CollectionRow
+from service.terms import Terms, changed
 from service.text.encoder import TextEncoder
 
 log = logging.getLogger(__name__)
@@ -87,24 +88,27 @@ class Collection:
 
     # ------------------------------------------------------------------ ingest
 
-    def ingest(self, items: Sequence[NewItem | Malformed], *, atomic: bool = False) -> Receipt:
+    def ingest(self, items: Sequence[NewItem | Malformed], terms: Terms = Terms()) -> Receipt:  # noqa: B008 - frozen
         """Inserts and updates by id; what the receipt names is committed and found by this process's next search.
 
         Raises:
-            BatchRejected: an item cannot be kept and `atomic` is set; nothing was written.
+            BatchRejected, BatchConflict: the terms are atomic and an item cannot be kept, or is not in the state that
+                was asked for; nothing was written. KeyReused.
         """
-        batch = Batch(items, self.name, self.dim, self.metric, self._encoder)
-        if atomic and batch.results:
+        batch = Batch(items, self.name, self.dim, self.metric, self._encoder, terms.mode)
+        if terms.atomic and batch.results:
             raise batch_rejected("the batch is atomic", batch.results.values())
         for _ in range(ATTEMPTS):
-            if (receipt := self._write(batch)) is not None:
+            if (receipt := self._write(batch, terms)) is not None:
                 self._follow()
                 return receipt
         raise Unavailable("the collection kept changing while the batch was encoded; try again")
 
-    def _write(self, batch: Batch) -> Receipt | None:
+    def _write(self, batch: Batch, terms: Terms) -> Receipt | None:
         """One attempt; none where the collection changed between encoding, outside any lock, and writing."""
         with self._database.reading() as session:
+            if terms.once is not None and (kept := store.kept_receipt(session, self.id, terms.once)) is not None:
+                return Receipt.from_json(kept)
             known = store.items_by_id(session, self.id, batch.ids)
             generation_id = self._row(session).generation_id
             codec = self.follower.codec(session, generation_id)
@@ -114,8 +118,15 @@ class Collection:
             writes = batch.writes(store.items_by_id(session, self.id, batch.ids))
             if row.generation_id != generation_id or writes is None:
                 return None
+            if terms.atomic and (refused := batch.refused()):
+                raise batch_rejected("the batch is atomic", refused)
+            if terms.once is not None and (kept := store.kept_receipt(session, self.id, terms.once)) is not None:
+                return Receipt.from_json(kept)
             store.write_items(session, row, writes, time.time())
-            return Receipt(self.name, row.seq, batch.ordered_results())
+            receipt = Receipt(self.name, row.seq, batch.ordered_results())
+            if terms.once is not None and writes:
+                store.keep_receipt(session, self.id, terms.once, receipt.to_json(), time.time())
+            return receipt
 
     # ------------------------------------------------------------------ items
 
@@ -130,17 +141,20 @@ class Collection:
             for item_id in ids
         ]
 
-    def patch(self, item_id: str, changes: Mapping[str, Any], max_bytes: int) -> Hit:
+    def patch(self, item_id: str, changes: Mapping[str, Any], max_bytes: int, if_seq: int | None = None) -> Hit:
         """Merges `changes` into the metadata (JSON Merge Patch, RFC 7396); the vector keeps its row and code.
 
         Raises:
-            ItemNotFound; InvalidInput: the metadata would be longer than `max_bytes`, too deep, or no JSON.
+            ItemNotFound; SeqConflict: the item was changed after `if_seq`; InvalidInput: the metadata would be longer
+                than `max_bytes`, too deep, or no JSON.
         """
         with self._database.writing() as session:
             row = self._row(session, lock=True)
             item = store.items_by_id(session, self.id, [item_id]).get(item_id)
             if item is None:
                 raise ItemNotFound(item_id, field="id")
+            if (conflict := changed(if_seq, item.seq, "if_seq")) is not None:
+                raise conflict
             metadata = checked_metadata(merge_patch(json.loads(item.metadata), changes), max_bytes, "metadata")
             if metadata != item.metadata:
                 write = store.Write(item_id, item.digest, item.text, metadata, None, None)
@@ -149,10 +163,18 @@ class Collection:
         self._follow()
         return Hit(item, 0.0)
 
-    def delete(self, ids: Sequence[str]) -> tuple[int, set[str]]:
-        """Removes items; returns the collection's seq and the ids that existed."""
+    def delete(self, ids: Sequence[str], if_seq: int | None = None) -> tuple[int, set[str]]:
+        """Removes items; returns the collection's seq and the ids that existed.
+
+        Raises:
+            SeqConflict: one of them was changed after `if_seq`; none was removed.
+        """
         with self._database.writing() as session:
             row = self._row(session, lock=True)
+            if if_seq is not None:
+                for item in store.items_by_id(session, self.id, ids).values():
+                    if (conflict := changed(if_seq, item.seq, "if_seq")) is not None:
+                        raise conflict
             deleted = store.delete_items(session, row, ids)
             seq = row.seq
         self._follow()
@@ -160,10 +182,16 @@ class Collection:
 
     # ------------------------------------------------------------------ search
 
-    def search(self, queries: Sequence[Query], *, vectors: bool = False) -> list[Answer]:
-        """Answers queries over one and the same view; those with equal plans in one pass."""
+    def search(
+        self, queries: Sequence[Query], *, vectors: bool = False, min_seq: int = 0, wait_seconds: float = 0
+    ) -> list[Answer]:
+        """Answers queries over one and the same view, of `min_seq` or later; those with equal plans in one pass.
+
+        Raises:
+            ItemNotFound, InvalidInput; Unavailable: the log did not come to `min_seq` within `wait_seconds`.
+        """
         points, own_rows, warnings = self._points(queries)
-        view = self.follower.view()
+        view = self.follower.view(min_seq, wait_seconds)
         plans: dict[Plan, list[int]] = {}
         for index, query in enumerate(queries):
             plans.setdefault(query.plan, []).append(index)

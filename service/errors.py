@@ -18,6 +18,10 @@ CodewellError            500
 │   └── AliasNotFound
 ├── Conflict             409
 │   ├── CollectionExists
+│   ├── ItemExists             the batch was to insert only
+│   ├── SeqConflict            the item is not in the state that the write was meant for
+│   ├── BatchConflict          every item that was rejected is one of these two
+│   ├── KeyReused              another request had this idempotency key
 │   ├── TooFewItems
 │   └── NotTrained
 ├── BuildError           500   a batch build cannot go on
@@ -184,6 +188,37 @@ class CollectionExists(Conflict):
     """A collection or alias of that name is there already."""
 
     title = "Collection exists"
+
+
+class ItemExists(Conflict):
+    """The batch was to insert only, and the item is there."""
+
+    title = "Item exists"
+
+    def __init__(self, item_id: str, *, field: str | None = None) -> None:
+        super().__init__(f"there is an item {item_id!r} already; the mode insert replaces none", field=field)
+
+
+class SeqConflict(Conflict):
+    """The item is not in the state that the write was meant for."""
+
+    title = "Item changed"
+
+
+class BatchConflict(Conflict):
+    """Nothing of the batch was written, for its items are not in the state that it was meant for."""
+
+    title = "Batch rejected"
+
+    def __init__(self, detail: str, errors: list[dict[str, object]]) -> None:
+        super().__init__(detail, field=str(errors[0]["field"]))
+        self.members["errors"] = errors
+
+
+class KeyReused(Conflict):
+    """Another request had this idempotency key."""
+
+    title = "Idempotency key reused"
 
 
 class TooFewItems(Conflict):

@@ -1,5 +1,6 @@
 """A collection's view in one process, and how it follows the log. Knows no HTTP, no text and no search."""
 
+import time
 from collections.abc import Sequence
 from threading import Lock
 
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
 from models import Codec, FlatCodec, Metric, load_codec
-from service.errors import CollectionNotFound
+from service.errors import CollectionNotFound, Unavailable
 from service.index.segment import RowArray
 from service.index.view import View
 from service.store import store
@@ -17,6 +18,10 @@ from service.store.tables import CollectionRow, GenerationRow
 
 PAGE = 5_000
 """Rows or log entries read in one short transaction."""
+
+
+WAIT_SECONDS = 0.02
+"""Between two looks for a change that somebody waits for."""
 
 
 class Follower:
@@ -32,9 +37,24 @@ class Follower:
         self._view: View | None = None
         self._codecs: dict[int, Codec] = {}
 
-    def view(self) -> View:
-        """The view as it is; loads it the first time."""
-        return self._view if self._view is not None else self.catch_up()
+    def view(self, min_seq: int = 0, wait_seconds: float = 0) -> View:
+        """The view as it is, loaded the first time; one that is behind `min_seq` is caught up.
+
+        Raises:
+            Unavailable: the log did not come to `min_seq` within `wait_seconds`.
+        """
+        view = self._view if self._view is not None else self.catch_up()
+        end = time.monotonic() + wait_seconds
+        while view.applied_seq < min_seq:
+            view = self.catch_up()
+            if view.applied_seq < min_seq:
+                if time.monotonic() >= end:
+                    raise Unavailable(
+                        f"the collection has come to seq {view.applied_seq}, not to {min_seq}; try again",
+                        field="min_seq",
+                    )
+                time.sleep(WAIT_SECONDS)
+        return view
 
     def is_behind(self, head: store.Head) -> bool:
         """Whether there is a view, and more in the database than it holds."""

@@ -26,6 +26,8 @@ class NewItem:
     text: str | None
     vector: NDArray[np.float32] | None
     metadata: dict[str, Any]
+    if_seq: int | None = None
+    """The change that must be the item's last for it to be written; 0 for an item that must not exist."""
 
     def digest(self) -> bytes:
         """16 bytes of text and given vector: equal digests mean that nothing needs to be encoded again."""

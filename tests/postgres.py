@@ -51,4 +51,4 @@ class Postgres:
 
     def stop(self) -> None:
         """Ends it in order."""
-        self._server.stop()
+        self._server.cleanup()

@@ -33,6 +33,7 @@ from service.search import Plan, Stage
 from service.store import schema
 from service.store.database import Database
 from service.store.tables import CodeRow, GenerationRow
+from service.terms import Terms
 from service.text.encoder import Encoded
 from tests.conftest import clustered
 from tests.postgres import Postgres
@@ -188,7 +189,7 @@ def test_a_bad_item_is_rejected_alone_and_named(collection: Collection) -> None:
 
 def test_an_atomic_batch_with_a_bad_item_writes_nothing(collection: Collection) -> None:
     with pytest.raises(BatchRejected, match="atomic") as refused:
-        collection.ingest([item("a", VECTORS[0]), item("b", VECTORS[0][:2])], atomic=True)
+        collection.ingest([item("a", VECTORS[0]), item("b", VECTORS[0][:2])], Terms(atomic=True))
     assert refused.value.members["errors"] == [
         {
             "position": 1,

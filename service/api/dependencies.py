@@ -1,11 +1,13 @@
 """What routes are handed. Knows no route."""
 
+import hashlib
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Header, Request
 
 from service.bootstrap import Codewell
 from service.collection import Collection
+from service.terms import OnceKey
 
 
 def codewell(request: Request) -> Codewell:
@@ -23,3 +25,15 @@ def collection(name: str, running: CodewellDep) -> Collection:
 
 
 CollectionDep = Annotated[Collection, Depends(collection)]
+
+
+async def once(
+    request: Request, idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None
+) -> OnceKey | None:
+    """What names the request, where its sender wants it done once however often it comes."""
+    if idempotency_key is None:
+        return None
+    return OnceKey(idempotency_key, hashlib.blake2b(await request.body(), digest_size=16).digest())
+
+
+OnceDep = Annotated[OnceKey | None, Depends(once)]

@@ -21,6 +21,7 @@ from service.bootstrap import Codewell
 from service.errors import CodewellError, InvalidInput, TooLarge
 from service.item import Malformed, NewItem
 from service.receipt import ItemStatus
+from service.terms import Terms, WriteMode
 
 log = logging.getLogger(__name__)
 
@@ -46,12 +47,16 @@ router = APIRouter(route_class=NdjsonRoute)
 
 @router.post("/ingest", include_in_schema=False, response_model=StreamResponse)
 async def ingest_stream(
-    request: Request, codewell: CodewellDep, collection: Name = "default", atomic: bool = False
+    request: Request,
+    codewell: CodewellDep,
+    collection: Name = "default",
+    atomic: bool = False,
+    mode: WriteMode = WriteMode.UPSERT,
 ) -> StreamResponse | Response:
     """Reads lines as they come; while a batch is committed nothing is read, so memory holds one batch."""
     if atomic:
         raise InvalidInput("a stream is committed batch by batch and cannot be atomic", field="atomic")
-    stream = _Stream(codewell, collection)
+    stream = _Stream(codewell, collection, Terms(mode=mode))
     try:
         async for batch in _batches(request, codewell):
             await asyncio.to_thread(stream.commit, batch)
@@ -96,8 +101,9 @@ async def _batches(request: Request, codewell: Codewell) -> AsyncIterator[list[b
 class _Stream:
     """What has come of a stream so far."""
 
-    def __init__(self, codewell: Codewell, name: str) -> None:
+    def __init__(self, codewell: Codewell, name: str, terms: Terms) -> None:
         self._codewell = codewell
+        self._terms = terms
         self._name = name
         self._seq = 0
         self._counts = dict.fromkeys(ItemStatus, 0)
@@ -134,7 +140,7 @@ class _Stream:
         if not batch:
             return
         items = list(batch.values())
-        receipt = self._codewell.catalog.ingest(self._name, items)
+        receipt = self._codewell.catalog.ingest(self._name, items, self._terms)
         self._seq = receipt.seq or self._seq
         for number, result in zip(batch, receipt.results, strict=True):
             self._counts[result.status] += 1

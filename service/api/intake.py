@@ -28,7 +28,7 @@ def item(given: ItemIn | Unreadable, field: str, settings: Settings) -> NewItem 
     refusal = _refusal(given, field, settings)
     if refusal is not None:
         return Malformed(given.id, refusal)
-    return NewItem(given.id or uuid.uuid4().hex, given.text, given.vector, given.metadata)
+    return NewItem(given.id or uuid.uuid4().hex, given.text, given.vector, given.metadata, given.if_seq)
 
 
 def queries(request: SearchRequest, settings: Settings) -> list[tuple[str, Query, QueryIn]]:

@@ -9,6 +9,8 @@ from service.api.dependencies import CodewellDep, CollectionDep
 from service.api.schemas import Deleted, GetRequest, IdList, Include, ItemPatch, ItemRead, ItemsRead
 from service.errors import ItemNotFound
 
+IfSeq = Annotated[int | None, Query(ge=1, description="Only if this is the item's last change; else 409")]
+
 router = APIRouter(prefix="/collections/{name}/items", tags=["items"])
 
 
@@ -24,15 +26,17 @@ def read_item(
 
 
 @router.patch("/{item_id:path}")
-def patch_item(item_id: str, body: ItemPatch, collection: CollectionDep, codewell: CodewellDep) -> ItemRead:
+def patch_item(
+    item_id: str, body: ItemPatch, collection: CollectionDep, codewell: CodewellDep, if_seq: IfSeq = None
+) -> ItemRead:
     """Changes metadata by JSON Merge Patch; the vector is not encoded again."""
-    return ItemRead.of(collection.patch(item_id, body.metadata, codewell.settings.max_metadata_bytes))
+    return ItemRead.of(collection.patch(item_id, body.metadata, codewell.settings.max_metadata_bytes, if_seq))
 
 
 @router.delete("/{item_id:path}", status_code=204)
-def delete_item(item_id: str, collection: CollectionDep) -> Response:
+def delete_item(item_id: str, collection: CollectionDep, if_seq: IfSeq = None) -> Response:
     """Removes one item; the answer means that it is committed."""
-    _, deleted = collection.delete([item_id])
+    _, deleted = collection.delete([item_id], if_seq)
     if not deleted:
         raise ItemNotFound(item_id, field="id")
     return Response(status_code=204)

@@ -22,6 +22,7 @@ from service.errors import CodewellError
 from service.index.segment import IndexKind
 from service.receipt import ItemResult, ItemStatus, Receipt
 from service.search import Stage
+from service.terms import WriteMode
 
 
 class ItemIn(Strict):
@@ -31,6 +32,9 @@ class ItemIn(Strict):
     text: Annotated[str, StringConstraints(min_length=1)] | None = None
     vector: Vector | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
+    if_seq: int | None = Field(
+        None, ge=0, description="Written only if this is the item's last change; 0: only if there is no such item"
+    )
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class IngestRequest(Strict):
     collection: Name = "default"
     items: list[Incoming] = Field(description="An item that cannot be kept is rejected by itself")
     atomic: bool = Field(False, description="Keep all items or none")
+    mode: WriteMode = Field(WriteMode.UPSERT, description="insert rejects what exists, update what does not")
 
 
 class ItemError(BaseModel):
@@ -156,6 +161,8 @@ class QueryIn(Strict):
     oversample: int = Field(10, ge=1, description="The shortlist has k * oversample items")
     stage: Stage = Field(Stage.RESCORE, description="Where to stop: rescore gives exact scores from original vectors")
     include: tuple[Include, ...] = Field(("text", "metadata"), description="What a hit carries beside id and score")
+    min_seq: int = Field(0, ge=0, description="Answer from this change on, such as a receipt's `seq`, on any worker")
+    wait_ms: int = Field(1_000, ge=0, le=60_000, description="How long to wait for `min_seq`; then 503")
 
 
 class SearchRequest(QueryIn):
@@ -238,6 +245,7 @@ class ItemRead(BaseModel):
     text: str | None
     metadata: dict[str, Any]
     vector: list[float] | None = None
+    seq: int = Field(description="Its last change: `if_seq` of a write that must not undo a later one")
     created_at: float
     updated_at: float
 
@@ -249,6 +257,7 @@ class ItemRead(BaseModel):
             text=hit.item.text,
             metadata=json.loads(hit.item.metadata),
             vector=None if hit.vector is None else hit.vector.tolist(),
+            seq=hit.item.seq,
             created_at=hit.item.created_at,
             updated_at=hit.item.updated_at,
         )

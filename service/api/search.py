@@ -38,7 +38,10 @@ def _answered(asked: list[tuple[str, Query, QueryIn]], codewell: Codewell) -> li
         vectors = any("vector" in asked[position][2].include for position in positions)
         field = asked[positions[0]][1].field
         found = codewell.catalog.open(name, f"{field}collection").search(
-            [asked[position][1] for position in positions], vectors=vectors
+            [asked[position][1] for position in positions],
+            vectors=vectors,
+            min_seq=max(asked[position][2].min_seq for position in positions),
+            wait_seconds=max(asked[position][2].wait_ms for position in positions) / 1000,
         )
         for position, answer in zip(positions, found, strict=True):
             answers[position] = AnswerOut.of(answer, asked[position][2].include)

@@ -7,6 +7,7 @@ from typing import NamedTuple, TypeVar
 from sqlalchemy import delete, exists, func, insert, select
 from sqlalchemy.orm import Session
 
+from service.errors import KeyReused
 from service.store.tables import (
     AliasRow,
     ChangeRow,
@@ -14,11 +15,15 @@ from service.store.tables import (
     CollectionRow,
     GenerationRow,
     ItemRow,
+    ReceiptRow,
     VectorRow,
 )
+from service.terms import OnceKey
 
 T = TypeVar("T")
 
+RECEIPT_SECONDS = 24 * 60 * 60
+"""How long a request may be sent again by its idempotency key."""
 MANY = 500
 """Values in one IN (...) list."""
 
@@ -33,6 +38,8 @@ class Item(NamedTuple):
     metadata: str
     created_at: float
     updated_at: float
+    seq: int
+    """Its last change."""
 
 
 class Change(NamedTuple):
@@ -153,6 +160,7 @@ def write_items(session: Session, collection: CollectionRow, writes: Sequence[Wr
                 "item_metadata": write.metadata,
                 "created_at": now if old is None else old.created_at,
                 "updated_at": now,
+                "seq": collection.seq,
             }
         )
     _remove_items(session, collection.id, [write.item_id for write in writes if write.item_id in existing])
@@ -253,6 +261,25 @@ def retire_codes(session: Session, generation_id: int, limit: int) -> bool:
     return bool(rows)
 
 
+def kept_receipt(session: Session, collection_id: int, once: OnceKey) -> str | None:
+    """What that request was answered; none where it is new.
+
+    Raises:
+        KeyReused: the key was another request's.
+    """
+    row = session.get(ReceiptRow, (collection_id, once.key))
+    if row is not None and row.body != once.body:
+        raise KeyReused("this key was sent with another body; a new request needs a new key", field="Idempotency-Key")
+    return None if row is None else row.receipt
+
+
+def keep_receipt(session: Session, collection_id: int, once: OnceKey, receipt: str, now: float) -> None:
+    """Keeps an answer, and lets those go that are older than a day."""
+    stale = delete(ReceiptRow).where(ReceiptRow.collection_id == collection_id)
+    session.execute(stale.where(ReceiptRow.created_at < now - RECEIPT_SECONDS))
+    session.add(ReceiptRow(collection_id=collection_id, key=once.key, body=once.body, receipt=receipt, created_at=now))
+
+
 def count_rows(session: Session, collection_id: int) -> int:
     """How many vectors the collection has."""
     statement = select(func.count()).select_from(VectorRow).where(VectorRow.collection_id == collection_id)
@@ -268,6 +295,7 @@ def _items(collection_id: int):  # type: ignore[no-untyped-def]
         ItemRow.item_metadata,
         ItemRow.created_at,
         ItemRow.updated_at,
+        ItemRow.seq,
     ).where(ItemRow.collection_id == collection_id)
 
 

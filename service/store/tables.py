@@ -62,6 +62,21 @@ class ItemRow(Base):
     """JSON with sorted keys."""
     created_at: Mapped[float]
     updated_at: Mapped[float]
+    seq: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    """The item's last change, of vector or metadata."""
+
+
+class ReceiptRow(Base):
+    """What a request with an idempotency key was answered, for as long as it may be sent again."""
+
+    __tablename__ = "receipts"
+
+    collection_id: Mapped[int] = mapped_column(ForeignKey("collections.id", ondelete="CASCADE"), primary_key=True)
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    body: Mapped[bytes] = mapped_column(LargeBinary(16))
+    """A digest of the request's body: another body under the same key is another request."""
+    receipt: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[float]
 
 
 class VectorRow(Base):
