@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from models import Codec, Metric, Vectors
 from service.errors import DuplicateId, InvalidInput, NoEncoder
 from service.item import Malformed, NewItem, canonical, checked_vector
+from service.originals import Originals
 from service.receipt import ItemResult, ItemStatus
 from service.store.store import Item, Write
 from service.terms import WriteMode, broken
@@ -25,12 +26,14 @@ class Batch:
         metric: Metric,
         encoder: TextEncoder | None,
         mode: WriteMode = WriteMode.UPSERT,
+        originals: Originals = Originals.FLOAT32,
     ) -> None:
         self._collection = collection
         self._dim = dim
         self._metric = metric
         self._encoder = encoder
         self._mode = mode
+        self._originals = originals
         self.results: dict[int, ItemResult] = {}
         self._items: dict[int, NewItem] = {}
         seen: set[str] = set()
@@ -87,8 +90,10 @@ class Batch:
                 status = ItemStatus.UNCHANGED
             else:
                 place = None if same else self._place[position]
-                vector = None if place is None else self._vectors[place].astype("<f4").tobytes()
                 code = None if place is None or self._codes is None else self._codes[place].tobytes()
+                dropped = code is not None and self._originals is Originals.DROP
+                stored = self._vectors.astype(self._originals.stored_as, copy=False)
+                vector = None if place is None or dropped else stored[place].tobytes()
                 writes.append(Write(item.id, self._digests[position], item.text, metadata, vector, code))
             self.results[position] = ItemResult(position, item.id, status, warning=self._warnings.get(position))
         return writes
@@ -109,6 +114,7 @@ class Batch:
         seen.add(item.id)
         if item.vector is not None:
             checked_vector(item.vector, self._dim, self._metric, f"{field}.vector")
+            self._originals.checked(item.vector, f"{field}.vector")
         elif self._encoder is None:
             raise NoEncoder(self._collection, field=f"{field}.text")
         return item

@@ -17,6 +17,7 @@ from service.codec_spec import CodecSpec, DenseSpec
 from service.collection import Collection
 from service.errors import AliasNotFound, CollectionExists, CollectionNotFound, Conflict, InvalidInput
 from service.item import Malformed, NewItem
+from service.originals import Originals
 from service.receipt import Receipt, batch_rejected
 from service.store import store
 from service.store.database import Database
@@ -33,6 +34,7 @@ class Description:
     dimension: int
     metric: Metric
     encoder: str | None
+    originals: Originals
     codec: Mapping[str, Any]
     items: int
     seq: int
@@ -136,6 +138,7 @@ class Catalog:
         metric: Metric = Metric.COSINE,
         encoder: str | None = None,
         codec: CodecSpec | None = None,
+        originals: Originals = Originals.FLOAT32,
     ) -> Collection:
         """Makes a collection; its dimension is the given one or its encoder's.
 
@@ -163,6 +166,7 @@ class Catalog:
             metric=metric.value,
             encoder=encoder,
             encoder_identity=self.encoders[encoder].identity if encoder is not None else None,
+            originals=originals.value,
             codec=codec.model_dump(mode="json"),
             created_at=time.time(),
         )
@@ -261,6 +265,7 @@ def _described(session: Session, row: CollectionRow) -> Description:
         dimension=row.dimension,
         metric=Metric(row.metric),
         encoder=row.encoder,
+        originals=Originals(row.originals),
         codec=row.codec,
         items=row.item_count,
         seq=row.seq,

@@ -30,6 +30,7 @@ def measure(
     blocks: Iterable[tuple[RowArray, Vectors]],
     originals: Originals,
     kinds: Sequence[IndexKind] = (IndexKind.FAISS, IndexKind.BUCKETS),
+    stages: Sequence[Stage] = (Stage.REFINE, Stage.RESCORE),
 ) -> dict[str, Any]:
     """recall@10 of the held-out items against exact search over all `blocks`, for each index and stage.
 
@@ -43,7 +44,7 @@ def measure(
     total_bytes: dict[str, float] = {}
     for kind in kinds:
         figures[kind] = {}
-        for stage in (Stage.REFINE, Stage.RESCORE):
+        for stage in stages:
             found = search(view, held_out.vectors, Plan(K + 1, OVERSAMPLE, kind, stage), originals)
             rows = np.stack([_others(rows, own) for rows, own in zip(found.rows, held_out.rows, strict=True)])
             figures[kind][stage] = round(float(recall(rows, true_rows).mean()), 4)

@@ -212,8 +212,9 @@ def search(
     ] = "faiss",
     oversample: Annotated[int, typer.Option(min=1, help="The shortlist has k times as many items.")] = 10,
     stage: Annotated[
-        Literal["shortlist", "refine", "rescore"], typer.Option(help="Where to stop; rescore reads original vectors.")
-    ] = "rescore",
+        Literal["shortlist", "refine", "rescore"] | None,
+        typer.Option(help="Where to stop; rescore, the default where originals are kept, reads them."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Find the items nearest to TEXT, or to the item --id.
@@ -223,7 +224,8 @@ def search(
     if (text is None) == (item_id is None):
         raise typer.BadParameter("give either a text or --id", param_hint="TEXT")
     asked = {"text": text} if text is not None else {"id": item_id}
-    body = {"collection": collection, "k": k, "index": index, "oversample": oversample, "stage": stage} | asked
+    body = {"collection": collection, "k": k, "index": index, "oversample": oversample} | asked
+    body |= {"stage": stage} if stage is not None else {}
     with _client(url) as client:
         answer = client.search(body)
     if as_json:

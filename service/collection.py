@@ -14,14 +14,15 @@ from sqlalchemy.orm import Session
 
 from models import Metric, Neighbours, Vectors
 from service.batch import Batch
-from service.errors import CollectionNotFound, ItemNotFound, NoEncoder, Unavailable
+from service.errors import CollectionNotFound, ItemNotFound, NoEncoder, OriginalsDropped, Unavailable
 from service.follower import PAGE, Follower
 from service.index.exact import exact_search
 from service.index.segment import IndexKind, RowArray
 from service.index.view import View
 from service.item import Malformed, NewItem, checked_metadata, checked_vector, merge_patch
+from service.originals import Originals, decoded
 from service.receipt import Receipt, batch_rejected
-from service.search import Plan, search
+from service.search import Plan, Stage, search
 from service.store import store
 from service.store.database import Database
 from service.store.tables import CollectionRow
@@ -81,6 +82,7 @@ class Collection:
         self.name = row.name
         self.dim = row.dimension
         self.metric = Metric(row.metric)
+        self.originals = Originals(row.originals)
         self._database = database
         self._encoder = encoder
         self._computing = computing
@@ -95,7 +97,7 @@ class Collection:
             BatchRejected, BatchConflict: the terms are atomic and an item cannot be kept, or is not in the state that
                 was asked for; nothing was written. KeyReused.
         """
-        batch = Batch(items, self.name, self.dim, self.metric, self._encoder, terms.mode)
+        batch = Batch(items, self.name, self.dim, self.metric, self._encoder, terms.mode, self.originals)
         if terms.atomic and batch.results:
             raise batch_rejected("the batch is atomic", batch.results.values())
         for _ in range(ATTEMPTS):
@@ -137,7 +139,7 @@ class Collection:
             rows = [item.row_id for item in known.values()]
             stored = store.vectors_by_row(session, self.id, rows) if vectors else {}
         return [
-            Hit(known[item_id], 0.0, _vector(stored.get(known[item_id].row_id))) if item_id in known else None
+            Hit(known[item_id], 0.0, self._vector(stored.get(known[item_id].row_id))) if item_id in known else None
             for item_id in ids
         ]
 
@@ -190,13 +192,16 @@ class Collection:
         Raises:
             ItemNotFound, InvalidInput; Unavailable: the log did not come to `min_seq` within `wait_seconds`.
         """
-        points, own_rows, warnings = self._points(queries)
         view = self.follower.view(min_seq, wait_seconds)
+        points, own_rows, warnings = self._points(queries, view)
+        dropped = self.originals is Originals.DROP and view.generation_id is not None
         plans: dict[Plan, list[int]] = {}
         for index, query in enumerate(queries):
             plans.setdefault(query.plan, []).append(index)
         found: dict[int, tuple[RowArray, Vectors]] = {}
         for plan, members in plans.items():
+            if dropped:
+                plan = _by_codes(plan, queries[members[0]].field)
             # A query by example does not answer with the example itself: one more is looked for, and it is left out.
             wider = Plan(plan.k + 1, plan.oversample, plan.kind, plan.stage)
             best = self._neighbours(view, points[members], wider if own_rows else plan)
@@ -211,7 +216,7 @@ class Collection:
         for index, query in enumerate(queries):
             rows, scores = found[index]
             hits = [
-                Hit(items[row], float(score), _vector(stored.get(row)))
+                Hit(items[row], float(score), self._vector(stored.get(row)))
                 for row, score in zip(rows.tolist(), scores, strict=True)
                 if row in items
             ]
@@ -226,7 +231,7 @@ class Collection:
                 return exact_search(self._blocks(), points, plan.k, self.metric)
             return search(view, points, plan, self._originals)
 
-    def _points(self, queries: Sequence[Query]) -> tuple[Vectors, dict[int, int], dict[int, str | None]]:
+    def _points(self, queries: Sequence[Query], view: View) -> tuple[Vectors, dict[int, int], dict[int, str | None]]:
         """(q, D) query vectors, the row of each query by id, and what the encoder says of each text."""
         points = np.zeros((len(queries), self.dim), np.float32)
         texts = {index: query.text for index, query in enumerate(queries) if query.text is not None}
@@ -241,9 +246,10 @@ class Collection:
         if examples:
             stored = self.get(list(examples.values()), vectors=True)
             for (index, item_id), hit in zip(examples.items(), stored, strict=True):
-                if hit is None or hit.vector is None:
+                if hit is None:
                     raise ItemNotFound(item_id, field=f"{queries[index].field}id")
-                points[index], own_rows[index] = hit.vector, hit.item.row_id
+                points[index] = hit.vector if hit.vector is not None else self._decoded(hit.item, view)
+                own_rows[index] = hit.item.row_id
         if texts:
             encoded = self._text_encoder("text").encode(list(texts.values()))
             points[list(texts)] = encoded.vectors
@@ -266,6 +272,18 @@ class Collection:
         with self._database.reading() as session:
             return store.vectors_by_row(session, self.id, rows.tolist())
 
+    def _vector(self, stored: bytes | None) -> NDArray[np.float32] | None:
+        return None if stored is None else decoded([stored], self.dim)[0]
+
+    def _decoded(self, item: store.Item, view: View) -> NDArray[np.float32]:
+        """What is left of a vector that was dropped."""
+        with self._database.reading() as session:
+            codes = store.codes_by_row(session, view.generation_id or 0, [item.row_id])
+        if item.row_id not in codes:
+            raise Unavailable(f"the item {item.item_id!r} was changed meanwhile; try again")
+        vector: NDArray[np.float32] = view.codec.decode(np.array([list(codes[item.row_id])], np.uint8))[0]
+        return vector
+
     def _blocks(self) -> Iterator[tuple[RowArray, Vectors]]:
         last = 0
         while True:
@@ -273,8 +291,7 @@ class Collection:
                 page = store.vectors_after(session, self.id, last, PAGE)
             if not page:
                 return
-            matrix = np.frombuffer(b"".join(vector for _, vector in page), "<f4").reshape(len(page), self.dim)
-            yield np.array([row for row, _ in page], np.int64), matrix
+            yield np.array([row for row, _ in page], np.int64), decoded([vector for _, vector in page], self.dim)
             last = page[-1][0]
 
     def _row(self, session: Session, *, lock: bool = False) -> CollectionRow:
@@ -284,8 +301,15 @@ class Collection:
         return row
 
 
-def _vector(stored: bytes | None) -> NDArray[np.float32] | None:
-    return None if stored is None else np.frombuffer(stored, "<f4")
+def _by_codes(plan: Plan, field: str) -> Plan:
+    """The plan where only codes are left."""
+    if plan.kind is IndexKind.EXACT or plan.stage is Stage.RESCORE:
+        asked = "index" if plan.kind is IndexKind.EXACT else "stage"
+        raise OriginalsDropped(
+            "this collection's vectors were dropped, only codes are left: leave it out, or ask for the stage refine",
+            field=f"{field}{asked}",
+        )
+    return Plan(plan.k, plan.oversample, plan.kind, plan.stage or Stage.REFINE)
 
 
 def _reason(plan: Plan, missing: int) -> str | None:

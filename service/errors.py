@@ -23,6 +23,7 @@ CodewellError            500
 │   ├── BatchConflict          every item that was rejected is one of these two
 │   ├── KeyReused              another request had this idempotency key
 │   ├── TooFewItems
+│   ├── OriginalsDropped       only codes are left, and this needs the vectors
 │   └── NotTrained
 ├── BuildError           500   a batch build cannot go on
 │   ├── TooManyRejects
@@ -225,6 +226,12 @@ class TooFewItems(Conflict):
     """There are not enough vectors to train on."""
 
     title = "Too few items"
+
+
+class OriginalsDropped(Conflict):
+    """Only codes are left, and this needs the vectors."""
+
+    title = "Originals dropped"
 
 
 class OtherEncoder(Conflict):

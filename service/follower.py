@@ -12,6 +12,7 @@ from models import Codec, FlatCodec, Metric, load_codec
 from service.errors import CollectionNotFound, Unavailable
 from service.index.segment import RowArray
 from service.index.view import View
+from service.originals import decoded
 from service.store import store
 from service.store.database import Database
 from service.store.tables import CollectionRow, GenerationRow
@@ -134,7 +135,7 @@ class Follower:
 def payload_codes(codec: Codec, payloads: Sequence[bytes]) -> NDArray[np.uint8]:
     """(n, code_bytes) of stored codes, or of stored vectors where nothing is trained yet."""
     if isinstance(codec, FlatCodec):
-        return codec.encode(np.frombuffer(b"".join(payloads), "<f4").reshape(len(payloads), codec.dim))
+        return codec.encode(decoded(payloads, codec.dim))
     return np.frombuffer(b"".join(payloads), np.uint8).reshape(len(payloads), codec.code_bytes)
 
 

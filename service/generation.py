@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -19,7 +18,9 @@ from service.errors import CollectionNotFound, TooFewItems
 from service.index.segment import RowArray
 from service.index.view import View
 from service.jobs import FEWEST_ITEMS
+from service.originals import KEPT_SAMPLE, Originals, decoded
 from service.pictures import draw
+from service.search import Stage
 from service.store import store
 from service.store.database import Database
 from service.store.tables import CollectionRow, GenerationRow
@@ -45,6 +46,7 @@ class Build:
         with database.reading() as session:
             row = self._row(session)
             self._dim, self._metric = row.dimension, Metric(row.metric)
+            self._drops = row.originals == Originals.DROP
             self._spec = codec_spec(parameters.get("codec") or row.codec)
         self._training = TrainingSpec.model_validate(parameters.get("training") or {})
 
@@ -55,6 +57,8 @@ class Build:
             TooFewItems, CollectionNotFound, TrainingStopped, CodecError
         """
         began = time.monotonic()
+        if (published := self._published_already()) is not None:
+            return published
         self._report(0.0, "reading vectors")
         self._sweep()
         held_out, vectors = self._sample(train_sample)
@@ -84,6 +88,8 @@ class Build:
         self._report(0.97, "publishing")
         self._publish(codec, generation_id, certificate, last)
         self._sweep()
+        self._drop_originals()
+        self._database.reclaim()
         return {
             "generation": generation_id,
             "certificate": certificate,
@@ -185,7 +191,8 @@ class Build:
         view = View.of(generation_id, codec, 0, np.concatenate(rows), np.concatenate(codes))
         # What came since the codes were made is in neither: it would be missed without being lost.
         blocks = ((kept[kept <= last], vectors[kept <= last]) for kept, vectors in self._blocks())
-        return measure(view, held_out, blocks, self._originals)
+        stages = (Stage.REFINE,) if self._drops else (Stage.REFINE, Stage.RESCORE)
+        return measure(view, held_out, blocks, self._originals, stages=stages)
 
     def _publish(self, codec: Codec, generation_id: int, certificate: dict[str, Any], last: int) -> None:
         """Encodes what came last under the collection's lock and swaps. Rows ascend: up to `last` all have codes."""
@@ -208,6 +215,33 @@ class Build:
                     freed = store.retire_codes(session, generation_id, PAGE)
                     session.get_one(GenerationRow, generation_id).state = "retired"
 
+    def _drop_originals(self) -> None:
+        """Frees the vectors that have codes now, but for a sample, evenly over the rows."""
+        if not self._drops:
+            return
+        with self._database.reading() as session:
+            every = -(-store.count_rows(session, self._id) // KEPT_SAMPLE)
+        last = 0
+        while True:
+            with self._database.writing() as session:
+                rows = store.rows_after(session, self._id, last, PAGE)
+                store.drop_vectors(session, self._id, [row for row in rows if row % every])
+            if not rows:
+                return
+            last = rows[-1]
+
+    def _published_already(self) -> dict[str, Any] | None:
+        """The result of a job that was cut off after it had published, where vectors may be gone already."""
+        with self._database.reading() as session:
+            row = self._row(session)
+            if not self._drops or row.generation_id is None:
+                return None
+            certificate = session.get_one(GenerationRow, row.generation_id).certificate
+            result = {"generation": row.generation_id, "certificate": certificate, "curve": [], "pictures": []}
+        self._drop_originals()
+        self._database.reclaim()
+        return result | {"no_pictures": "the job was cut off after it had published"}
+
     def _unpublished(self) -> list[int]:
         with self._database.reading() as session:
             published = self._row(session).generation_id
@@ -223,7 +257,7 @@ class Build:
                 page = store.vectors_after(session, self._id, last, PAGE)
             if not page:
                 return
-            yield np.array([row for row, _ in page], np.int64), _matrix(page)
+            yield np.array([row for row, _ in page], np.int64), decoded([vector for _, vector in page], self._dim)
             last = page[-1][0]
 
     def _originals(self, rows: RowArray) -> Mapping[int, bytes]:
@@ -237,10 +271,6 @@ class Build:
         return row
 
 
-def _matrix(page: list[tuple[int, bytes]]) -> NDArray[np.float32]:
-    return np.frombuffer(b"".join(vector for _, vector in page), "<f4").reshape(len(page), -1)
-
-
 def _encoded(codec: Codec, page: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
-    codes = codec.encode(_matrix(page))
+    codes = codec.encode(decoded([vector for _, vector in page], codec.dim))
     return [(row, code.tobytes()) for (row, _), code in zip(page, codes, strict=True)]

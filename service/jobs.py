@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, exists, select, update
 from sqlalchemy.orm import Session
 
-from service.errors import CollectionNotFound, Conflict, JobNotFound, PictureNotFound, TooFewItems
+from service.errors import CollectionNotFound, Conflict, JobNotFound, OriginalsDropped, PictureNotFound, TooFewItems
+from service.originals import Originals
 from service.store import store
 from service.store.database import Database
 from service.store.tables import CollectionRow, JobRow, PictureRow
@@ -67,7 +68,8 @@ class Jobs:
         """Queues a job.
 
         Raises:
-            CollectionNotFound; TooFewItems; Conflict: one of the kind is queued or running for the collection.
+            CollectionNotFound; TooFewItems; OriginalsDropped; Conflict: one of the kind is queued or running for the
+                collection.
         """
         with self._database.writing() as session:
             row = store.find_collection(session, collection, lock=True)
@@ -77,6 +79,12 @@ class Jobs:
                 raise TooFewItems(
                     f"the collection has {row.item_count} items; training needs {FEWEST_ITEMS}, and exact search "
                     "serves fewer",
+                    field="collection",
+                )
+            if row.originals == Originals.DROP and row.generation_id is not None:
+                raise OriginalsDropped(
+                    "the vectors were dropped when this codec was published, and without them there is no other; "
+                    "ingest them into a new collection and point an alias at it",
                     field="collection",
                 )
             active = select(JobRow.id).where(

@@ -9,12 +9,13 @@ import numpy as np
 from models import FlatCodec, Neighbours, Vectors, paired_scores, top
 from service.index.segment import IndexKind, RowArray
 from service.index.view import View
+from service.originals import decoded
 
 BLOCK_NUMBERS = 4_000_000
 """Numbers of candidates' vectors held at once, 16 MB: queries are refined and rescored in blocks of as many as fit."""
 
 Originals = Callable[[RowArray], Mapping[int, bytes]]
-"""Reads the float32 bytes of rows, leaving out those that are gone."""
+"""Reads the stored vectors of rows, leaving out those that are gone."""
 
 
 class Stage(StrEnum):
@@ -36,7 +37,8 @@ class Plan:
     oversample: int
     """The shortlist has k * oversample rows: that many originals are read."""
     kind: IndexKind
-    stage: Stage
+    stage: Stage | None
+    """None for the last one, rescore, where originals are kept."""
 
 
 def search(view: View, queries: Vectors, plan: Plan, originals: Originals) -> Neighbours:
@@ -67,7 +69,7 @@ def _rescored(view: View, queries: Vectors, rows: RowArray, originals: Originals
     found = np.zeros(len(wanted), np.bool_)
     for position, row in enumerate(wanted.tolist()):
         if (original := stored.get(row)) is not None:
-            vectors[position] = np.frombuffer(original, "<f4")
+            vectors[position] = decoded([original], view.codec.dim)
             found[position] = True
     where = where.reshape(rows.shape)
     scores = paired_scores(queries, vectors[where], view.codec.metric)

@@ -128,7 +128,7 @@ def test_a_change_that_never_comes_is_not_waited_for_for_ever(collection: Collec
         collection.follower.view(2, wait_seconds=0.05)
 
 
-def test_over_http(server: Server, name: str) -> None:
+def test_conditions_over_http(server: Server, name: str) -> None:
     def send(body: object, key: str) -> tuple[int, dict[str, object]]:
         answer = server.client.post("/ingest", json=body, headers={"Idempotency-Key": key})
         return answer.status_code, answer.json()

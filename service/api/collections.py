@@ -13,7 +13,12 @@ router = APIRouter(tags=["collections"])
 def create_collection(body: CollectionIn, codewell: CodewellDep) -> CollectionOut:
     """Makes an empty collection; an ingest into an unknown one makes it too, with the defaults."""
     codewell.catalog.create(
-        body.name, dimension=body.dimension, metric=body.metric, encoder=body.encoder, codec=body.codec
+        body.name,
+        dimension=body.dimension,
+        metric=body.metric,
+        encoder=body.encoder,
+        codec=body.codec,
+        originals=body.originals,
     )
     return CollectionOut.of(codewell.catalog.describe(body.name))
 

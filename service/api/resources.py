@@ -9,6 +9,7 @@ from service.api.fields import Name, Strict
 from service.catalog import Description
 from service.codec_spec import CodecSpec, DenseSpec, TrainingSpec
 from service.jobs import Job, JobState
+from service.originals import Originals
 
 
 class CollectionIn(Strict):
@@ -18,6 +19,7 @@ class CollectionIn(Strict):
     dimension: int | None = Field(None, ge=1, description="Length of its vectors; an encoder knows its own")
     metric: Metric = Metric.COSINE
     codec: CodecSpec = DenseSpec()
+    originals: Originals = Field(Originals.FLOAT32, description="How vectors are kept; drop leaves codes alone")
     encoder: str | None = Field(None, description="sentence-transformers, openai or tfidf; none for vectors only")
 
 
@@ -30,6 +32,7 @@ class CollectionOut(BaseModel):
     dimension: int
     metric: Metric
     encoder: str | None
+    originals: Originals
     codec: CodecSpec
     items: int
     seq: int

@@ -159,7 +159,9 @@ class QueryIn(Strict):
     k: int = Field(10, ge=1, description="Hits wanted")
     index: IndexKind = Field(IndexKind.FAISS, description="What finds the shortlist; exact reads every original vector")
     oversample: int = Field(10, ge=1, description="The shortlist has k * oversample items")
-    stage: Stage = Field(Stage.RESCORE, description="Where to stop: rescore gives exact scores from original vectors")
+    stage: Stage | None = Field(
+        None, description="Where to stop; without it, at the exact scores of original vectors where they are kept"
+    )
     include: tuple[Include, ...] = Field(("text", "metadata"), description="What a hit carries beside id and score")
     min_seq: int = Field(0, ge=0, description="Answer from this change on, such as a receipt's `seq`, on any worker")
     wait_ms: int = Field(1_000, ge=0, le=60_000, description="How long to wait for `min_seq`; then 503")

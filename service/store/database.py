@@ -16,6 +16,8 @@ from service.store.signal import PollingSignal, PostgresSignal, Signal
 
 BUSY_SECONDS = 10
 """How long a writer waits for another one before the request is answered 503."""
+RECLAIMED_PAGES = 2_000
+"""Pages of 4 KB moved and cut off in one transaction, during which nobody else writes."""
 POSTGRES_OPTIONS = "-c lock_timeout={milliseconds} -c idle_in_transaction_session_timeout=120s"
 """A machine that vanishes in the middle of a transaction must not hold a collection's lock for ever."""
 KEEPALIVES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
@@ -71,6 +73,19 @@ class Database:
         """What tells that another process may have committed."""
         return PollingSignal(self.engine) if self.is_sqlite else PostgresSignal(self.engine)
 
+    def reclaim(self) -> None:
+        """Gives the pages that deletions freed back to the disk, a few at a time; PostgreSQL does so by itself."""
+        while self.is_sqlite:
+            with self.writing() as session:
+                connection = session.connection()
+                before = connection.exec_driver_sql("PRAGMA freelist_count").scalar_one()
+                cursor = connection.connection.cursor()  # each page is a row without columns, which has to be fetched
+                cursor.execute(f"PRAGMA incremental_vacuum({RECLAIMED_PAGES})")
+                cursor.fetchall()
+                after = connection.exec_driver_sql("PRAGMA freelist_count").scalar_one()
+            if after in (0, before):  # 0, or a file from before there was this
+                return
+
     def close(self) -> None:
         """Closes every connection."""
         self.engine.dispose()
@@ -125,6 +140,7 @@ def _sqlite(url: URL, busy_seconds: float) -> Engine:
     @event.listens_for(engine, "connect")
     def configure(connection: SQLiteConnection, _: object) -> None:
         connection.isolation_level = None  # the driver would begin transactions of its own, and only some
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # counts for a file that is new, and comes first for it
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")

@@ -68,9 +68,14 @@ class Write:
     text: str | None
     metadata: str
     vector: bytes | None
-    """None where only metadata changed: the item keeps its row."""
+    """None where originals are dropped."""
     code: bytes | None
     """Under the published generation; none where there is none."""
+
+    @property
+    def moves(self) -> bool:
+        """Whether the item gets a row; where only metadata changed it keeps its own."""
+        return self.vector is not None or self.code is not None
 
 
 def find_collection(session: Session, name: str, *, lock: bool = False) -> CollectionRow | None:
@@ -130,14 +135,14 @@ def write_items(session: Session, collection: CollectionRow, writes: Sequence[Wr
     items, rows, codes, changes, stale = [], [], [], [], []
     for write in writes:
         old = existing.get(write.item_id)
-        if old is None and write.vector is None:
+        if old is None and not write.moves:
             raise ValueError(f"item {write.item_id!r} is new and has no vector")
         collection.seq += 1
-        row_id = collection.seq if write.vector is not None or old is None else old.row_id
+        row_id = collection.seq if write.moves or old is None else old.row_id
         if write.vector is not None:
             rows.append({"collection_id": collection.id, "row_id": row_id, "vector": write.vector})
-            if write.code is not None:
-                codes.append({"generation_id": collection.generation_id, "row_id": row_id, "code": write.code})
+        if write.code is not None:
+            codes.append({"generation_id": collection.generation_id, "row_id": row_id, "code": write.code})
         moved = old is not None and old.row_id != row_id
         if old is not None and moved:
             stale.append(old.row_id)
@@ -252,6 +257,29 @@ def rows_alive(session: Session, collection_id: int, first: int, last: int) -> s
     return set(session.scalars(statement))
 
 
+def rows_after(session: Session, collection_id: int, row_id: int, limit: int) -> list[int]:
+    """The next rows whose vectors are kept."""
+    statement = select(VectorRow.row_id).where(VectorRow.collection_id == collection_id, VectorRow.row_id > row_id)
+    return list(session.scalars(statement.order_by(VectorRow.row_id).limit(limit)))
+
+
+def drop_vectors(session: Session, collection_id: int, row_ids: Sequence[int]) -> None:
+    """Frees vectors; their items and codes stay."""
+    for chunk in _chunks(row_ids):
+        session.execute(delete(VectorRow).where(VectorRow.collection_id == collection_id, VectorRow.row_id.in_(chunk)))
+
+
+def codes_by_row(session: Session, generation_id: int, row_ids: Sequence[int]) -> dict[int, bytes]:
+    """The codes of `row_ids` in a generation, without those that are gone."""
+    found: dict[int, bytes] = {}
+    for chunk in _chunks(row_ids):
+        statement = select(CodeRow.row_id, CodeRow.code).where(
+            CodeRow.generation_id == generation_id, CodeRow.row_id.in_(chunk)
+        )
+        found |= dict(session.execute(statement).all())
+    return found
+
+
 def retire_codes(session: Session, generation_id: int, limit: int) -> bool:
     """Frees up to `limit` codes of a generation that is no longer published; whether there were any."""
     some = select(CodeRow.row_id).where(CodeRow.generation_id == generation_id).order_by(CodeRow.row_id).limit(limit)
@@ -306,8 +334,8 @@ def _remove_items(session: Session, collection_id: int, ids: Sequence[str]) -> N
 
 def _remove_rows(session: Session, collection_id: int, row_ids: Sequence[int]) -> None:
     generations = select(GenerationRow.id).where(GenerationRow.collection_id == collection_id)
+    drop_vectors(session, collection_id, row_ids)
     for chunk in _chunks(row_ids):
-        session.execute(delete(VectorRow).where(VectorRow.collection_id == collection_id, VectorRow.row_id.in_(chunk)))
         session.execute(delete(CodeRow).where(CodeRow.generation_id.in_(generations), CodeRow.row_id.in_(chunk)))
 
 

@@ -27,6 +27,8 @@ class CollectionRow(Base):
     encoder: Mapped[str | None] = mapped_column(String(64))
     encoder_identity: Mapped[str | None] = mapped_column(String(255))
     """Which model: what encoded the items must encode the queries."""
+    originals: Mapped[str] = mapped_column(String(8), default="float32", server_default="float32")
+    """How vectors are kept: float32, float16, or dropped once they have codes."""
     codec: Mapped[dict[str, Any]] = mapped_column(JSON)
     """What to train: kind and configuration."""
     seq: Mapped[int] = mapped_column(BigInteger, default=0)
@@ -80,7 +82,7 @@ class ReceiptRow(Base):
 
 
 class VectorRow(Base):
-    """One version of an item's vector, as it was given: float32, little-endian."""
+    """One version of an item's vector: float32 or float16, little-endian."""
 
     __tablename__ = "rows"
 
