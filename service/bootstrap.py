@@ -26,7 +26,7 @@ class Codewell:
         default_encoder = None if settings.encoder == "none" else settings.encoder
         self.catalog = Catalog(self.database, encoders(settings), computing, settings.max_dimension, default_encoder)
         self.jobs = Jobs(self.database)
-        self._runner = Runner(settings, self.jobs)
+        self._runner = Runner(settings, self.database, self.jobs)
         self._poller = Poller(self.database, self.catalog, settings.poll_ms)
 
     def __enter__(self) -> "Codewell":

@@ -68,7 +68,8 @@ class Follower:
             self.catch_up()
 
     def catch_up(self) -> View:
-        """Follows the log to its end; a new generation is loaded whole before it replaces the old one.
+        """Follows the log to its end; a new generation is loaded whole before it replaces the old one, and so is
+        everything where the log was cut beyond the view.
 
         Raises:
             CollectionNotFound: it was deleted.
@@ -81,7 +82,9 @@ class Follower:
                     if row is None:
                         raise CollectionNotFound(self.name, field="collection")
                     generation_id, seq = row.generation_id, row.seq
-                    fits = view is not None and view.generation_id == generation_id
+                    fits = (
+                        view is not None and view.generation_id == generation_id and view.applied_seq >= row.floor_seq
+                    )
                     codec = self.codec(session, generation_id)
                     changes = (
                         store.changes_after(session, self.id, generation_id, view.applied_seq, PAGE)

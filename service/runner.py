@@ -22,6 +22,7 @@ from service.jobs import Claim, Jobs, JobState
 from service.settings import Settings
 from service.store.database import Database
 from service.store.tables import JobRow
+from service.upkeep import purge_logs
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ REPORT_SECONDS = 0.5
 BEAT_SECONDS = 3
 LEASE_SECONDS = 30
 """Without a beat for so long, a runner is taken for gone."""
+TIDY_SECONDS = 60
 NICE = 10
 """Added to a job's niceness, so that searches go first."""
 
@@ -43,12 +45,14 @@ class Runner:
     Runners of other machines are known by their beats, which need no clock in common.
     """
 
-    def __init__(self, settings: Settings, jobs: Jobs) -> None:
+    def __init__(self, settings: Settings, database: Database, jobs: Jobs) -> None:
+        self._database = database
         self._settings = settings
         self._jobs = jobs
         self._owner = f"{socket.gethostname()}:{settings.data_dir.resolve()}"[:255]
         self._lock: IO[str] | None = None
         self._last_beat = 0.0
+        self._last_tidy = 0.0
         self._beats: dict[Claim, tuple[int, float]] = {}
         """Of other runners' jobs: the beat that was last seen, and since when."""
         self._stopping = Event()
@@ -77,9 +81,15 @@ class Runner:
                 if self._elected():
                     self._look()
                     self._beat()
+                    self._tidy()
             except Exception:
                 # Whatever happened (a locked database, say), the next look may succeed; jobs must not end with it.
                 log.exception("the job runner could not look at the queue")
+
+    def _tidy(self) -> None:
+        if time.monotonic() - self._last_tidy > TIDY_SECONDS:
+            self._last_tidy = time.monotonic()
+            purge_logs(self._database)
 
     def _elected(self) -> bool:
         if self._lock is None:

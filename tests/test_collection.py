@@ -30,7 +30,7 @@ from service.index.segment import IndexKind
 from service.item import Malformed, NewItem
 from service.receipt import ItemStatus
 from service.search import Plan, Stage
-from service.store import schema
+from service.store import schema, store
 from service.store.database import Database
 from service.store.tables import CodeRow, GenerationRow
 from service.terms import Terms
@@ -108,6 +108,15 @@ class CollectionMachine(RuleBasedStateMachine):
         self.changes += metadata.get("more") != value
         self.expected[name] = v, metadata | {"more": value}
         assert self.writer.patch(name, {"more": value}, 1000).item.item_id == name
+
+    @rule(keep=st.integers(0, 12))
+    def cut_the_log(self, keep: int) -> None:
+        with self.database.writing() as session:
+            row = store.lock_collection(session, self.writer.id)
+            assert row is not None
+            before = row.floor_seq
+            assert store.purge_changes(session, row, keep, 1_000) == (self.changes - keep > before)
+            assert row.floor_seq == max(before, self.changes - keep)
 
     @rule()
     def restart(self) -> None:

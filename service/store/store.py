@@ -215,6 +215,16 @@ def changes_after(
     return [Change(*row) for row in session.execute(statement.order_by(ChangeRow.seq).limit(limit))]
 
 
+def purge_changes(session: Session, collection: CollectionRow, keep: int, limit: int) -> bool:
+    """Cuts up to `limit` of the oldest entries off the log, under the collection's lock; whether any were to be cut."""
+    floor = min(collection.seq - keep, collection.floor_seq + limit)
+    if floor <= collection.floor_seq:
+        return False
+    session.execute(delete(ChangeRow).where(ChangeRow.collection_id == collection.id, ChangeRow.seq <= floor))
+    collection.floor_seq = floor
+    return True
+
+
 def codes_after(session: Session, generation_id: int, row_id: int, limit: int) -> list[tuple[int, bytes]]:
     """The next codes of a generation in the order of rows."""
     statement = select(CodeRow.row_id, CodeRow.code).where(

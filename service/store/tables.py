@@ -33,6 +33,8 @@ class CollectionRow(Base):
     """What to train: kind and configuration."""
     seq: Mapped[int] = mapped_column(BigInteger, default=0)
     """The last change; the next one takes seq + 1, under this row's lock."""
+    floor_seq: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    """The log begins after it: a view that has not come so far is made anew."""
     item_count: Mapped[int] = mapped_column(default=0)
     generation_id: Mapped[int | None]
     """The published generation; none until the first training."""
