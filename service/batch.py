@@ -71,6 +71,8 @@ class Batch:
             self._vectors[[self._place[position] for position in texts]] = encoded.vectors
             warned = zip(texts, encoded.warnings, strict=True)
             self._warnings = {position: warning for position, warning in warned if warning is not None}
+        # Codes are those of what is kept, so that they can be made again from it.
+        self._vectors = self._vectors.astype(self._originals.stored_as).astype(np.float32)
         self._codes = codec.encode(self._vectors) if codec is not None else None
 
     def writes(self, known: Mapping[str, Item]) -> list[Write] | None:

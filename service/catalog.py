@@ -206,10 +206,7 @@ class Catalog:
             CollectionNotFound
         """
         with self._database.reading() as session:
-            row = store.find_collection(session, name)
-            if row is None:
-                raise CollectionNotFound(name, field="collection")
-            return _described(session, row)
+            return _described(session, store.found_collection(session, name))
 
     def list(self) -> list[Description]:
         """Every collection by name."""
@@ -239,9 +236,7 @@ class Catalog:
         with self._database.writing() as session:
             if session.scalars(select(CollectionRow).where(CollectionRow.name == alias)).first() is not None:
                 raise CollectionExists(f"there is a collection {alias!r} already", field="alias")
-            row = store.find_collection(session, name)
-            if row is None:
-                raise CollectionNotFound(name, field="collection")
+            row = store.found_collection(session, name)
             session.merge(AliasRow(name=alias, collection_id=row.id))
 
     def remove_alias(self, alias: str) -> None:

@@ -15,6 +15,7 @@ import typer
 from service.builds.command import build
 from service.client import Client, ClientError
 from service.console import Progress, print_certificate, print_hits, print_status, print_summary, shown
+from service.offline import verify
 
 HELP = """Retrieval over codes of a few bytes: run the server, fill it, train it, ask it.
 
@@ -24,6 +25,7 @@ app = typer.Typer(
     help=HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
 )
 app.command()(build)
+app.command()(verify)
 
 Url = Annotated[
     str | None, typer.Option(help="Server to talk to; without it CODEWELL_URL, or else http://127.0.0.1:8000.")

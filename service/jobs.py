@@ -137,9 +137,7 @@ class Jobs:
         statement = select(JobRow, CollectionRow.name).join(CollectionRow, CollectionRow.id == JobRow.collection_id)
         with self._database.reading() as session:
             if collection is not None:
-                row = store.find_collection(session, collection)
-                if row is None:
-                    raise CollectionNotFound(collection, field="collection")
+                row = store.found_collection(session, collection)
                 statement = statement.where(JobRow.collection_id == row.id)
             rows = session.execute(statement.order_by(JobRow.created_at.desc(), JobRow.id).limit(limit))
             return [_job(row, name) for row, name in rows]

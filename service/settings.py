@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import quote
 
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -22,6 +23,9 @@ class Settings(BaseSettings):
         None,
         description="`postgresql://USER:PASSWORD@HOST/NAME` or `sqlite:///FILE`; without one, `codewell.db` in the "
         "data folder",
+    )
+    database_password_file: Path | None = Field(
+        None, description="File of the database's password, such as a container's secret; it goes into the URL"
     )
     host: str = Field("127.0.0.1", description="Address the server listens on")
     port: int = Field(8000, ge=0, le=65535, description="Port the server listens on; 0 takes a free one")
@@ -84,6 +88,15 @@ class Settings(BaseSettings):
             raise ValueError("the encoder openai needs CODEWELL_OPENAI_URL and CODEWELL_OPENAI_MODEL")
         return self
 
+    @model_validator(mode="after")
+    def _password_has_a_user(self) -> Self:
+        user = (self.database_url or "").partition("://")[2].partition("@")
+        if self.database_password_file is not None and (not user[1] or ":" in user[0]):
+            raise ValueError(
+                "CODEWELL_DATABASE_PASSWORD_FILE needs a CODEWELL_DATABASE_URL like postgresql://USER@HOST/NAME"
+            )
+        return self
+
     @staticmethod
     def unknown() -> list[str]:
         """Variables of the environment that begin like settings and are none: misspelt ones, most likely."""
@@ -104,8 +117,19 @@ class Settings(BaseSettings):
 
     @property
     def database(self) -> str:
-        """The URL in use."""
-        return self.database_url or f"sqlite:///{(self.data_dir / 'codewell.db').resolve()}"
+        """The URL in use, with the password in it.
+
+        Raises:
+            OSError: the password's file cannot be read.
+        """
+        if self.database_url is None:
+            return f"sqlite:///{(self.data_dir / 'codewell.db').resolve()}"
+        if self.database_password_file is None:
+            return self.database_url
+        scheme, _, rest = self.database_url.partition("://")
+        who, _, where = rest.partition("@")
+        password = quote(self.database_password_file.read_text().strip(), safe="")
+        return f"{scheme}://{who}:{password}@{where}"
 
 
 class ClientSettings(BaseSettings):

@@ -133,6 +133,14 @@ def test_a_database_of_another_kind_is_refused() -> None:
         Database("mysql://localhost/x")
 
 
+@pytest.mark.parametrize("where", ["127.0.0.1:1", "no-such-host.invalid", "/nowhere"])
+def test_a_server_that_is_not_there_is_unavailable(where: str) -> None:
+    database = Database(f"postgresql://me:secret@{where}/x" if where[0] != "/" else f"postgresql:///x?host={where}")
+    with pytest.raises(Unavailable, match="cannot be reached") as refused, database.reading():
+        pass
+    assert "secret" not in str(refused.value)
+
+
 def test_deleting_a_collection_takes_its_aliases_along(database: Database) -> None:
     with database.writing() as session:
         session.add(collection())

@@ -22,7 +22,10 @@ from tests.conftest import clustered
 ROOT = Path(__file__).parent.parent
 IMAGE = "codewell-test"
 # A build may need the host's network to reach a package index; the image gets a name of its own.
-OVERRIDE = f"services:\n  service:\n    image: {IMAGE}\n    build:\n      network: host\n"
+OVERRIDE = "services:\n" + "".join(
+    f"  {service}:\n    image: {IMAGE}\n    build:\n      network: host\n"
+    for service in ("service", "service-a", "service-b")
+)
 
 
 def docker_answers() -> bool:
@@ -44,7 +47,9 @@ class Project:
 
     name: str
     override: Path
-    port: int
+    ports: list[int]
+    """Of the service over SQLite, and of the two over PostgreSQL."""
+    password: Path
 
     @property
     def container(self) -> str:
@@ -53,11 +58,12 @@ class Project:
     def compose(self, *arguments: str) -> str:
         files = ("-f", str(ROOT / "docker-compose.yml"), "-f", str(self.override))
         environment = {name: value for name, value in os.environ.items() if not name.startswith("CODEWELL_")}
-        environment |= {"CODEWELL_PORT": str(self.port), "CODEWELL_TRAIN_AT": "0"}
+        ports = dict(zip(("CODEWELL_PORT", "CODEWELL_PORT_A", "CODEWELL_PORT_B"), map(str, self.ports), strict=True))
+        environment |= ports | {"CODEWELL_TRAIN_AT": "0", "POSTGRES_PASSWORD_FILE": str(self.password)}
         return ran("docker", "compose", "-p", self.name, *files, *arguments, env=environment)
 
-    def client(self) -> httpx.Client:
-        return httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=120, trust_env=False)
+    def client(self, which: int = 0) -> httpx.Client:
+        return httpx.Client(base_url=f"http://127.0.0.1:{self.ports[which]}", timeout=120, trust_env=False)
 
 
 def ran(*command: str, env: dict[str, str] | None = None) -> str:
@@ -65,6 +71,12 @@ def ran(*command: str, env: dict[str, str] | None = None) -> str:
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
     return done.stdout
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def posted(client: httpx.Client, path: str, body: Any) -> Any:
@@ -75,16 +87,15 @@ def posted(client: httpx.Client, path: str, body: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    override = tmp_path_factory.mktemp("docker") / "override.yml"
+    folder = tmp_path_factory.mktemp("docker")
+    override, password = folder / "override.yml", folder / "password"
     override.write_text(OVERRIDE)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    made = Project(f"codewell-test-{os.getpid()}", override, port)
+    password.write_text("a pass/word: with @ in it\n")
+    made = Project(f"codewell-test-{os.getpid()}", override, [free_port() for _ in range(3)], password)
     made.compose("build")
     made.compose("up", "-d", "--wait")
     yield made
-    made.compose("down", "-v")
+    made.compose("--profile", "postgres", "down", "-v")
     ran("docker", "image", "rm", IMAGE)
 
 
@@ -128,7 +139,7 @@ def test_the_container_can_do_little(project: Project) -> None:
     assert int(status["CapBnd"], 16) == 0
     assert status["NoNewPrivs"] == "1"
     (address,) = project.compose("port", "service", "8000").split()
-    assert address == f"127.0.0.1:{project.port}"
+    assert address == f"127.0.0.1:{project.ports[0]}"
 
 
 def test_a_service_that_does_not_answer_is_unhealthy(project: Project) -> None:
@@ -138,3 +149,24 @@ def test_a_service_that_does_not_answer_is_unhealthy(project: Project) -> None:
     assert subprocess.run(["docker", "exec", project.container, *command], check=False).returncode == 0
     nowhere = ["docker", "exec", "-e", "CODEWELL_PORT=8001", project.container, *command]
     assert subprocess.run(nowhere, capture_output=True, check=False).returncode != 0
+
+
+def test_two_services_over_postgresql_outlive_each_other(project: Project) -> None:
+    up = ("--profile", "postgres", "up", "-d", "--wait", "service-a", "service-b")
+    project.compose(*up)
+    vectors = clustered(50, 8)
+    items = [{"id": str(row), "vector": vector.tolist()} for row, vector in enumerate(vectors)]
+    with project.client(1) as first, project.client(2) as second:
+        seq = posted(first, "/ingest", {"collection": "c", "items": items})["seq"]
+        question = {"collection": "c", "vector": vectors[7].tolist(), "k": 1, "min_seq": seq}
+        assert posted(second, "/search", question)["hits"][0]["id"] == "7"
+    ran("docker", "kill", f"{project.name}-service-a-1")
+    ran("docker", "kill", f"{project.name}-database-1")
+    with project.client(2) as second:
+        refused = second.post("/ingest", json={"collection": "c", "items": items[:1]})
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    project.compose(*up)
+    for which in (1, 2):
+        with project.client(which) as client:
+            assert posted(client, "/search", question)["hits"][0]["id"] == "7"
+    assert "a pass" not in project.compose("--profile", "postgres", "logs")

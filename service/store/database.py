@@ -7,7 +7,7 @@ from sqlite3 import Connection as SQLiteConnection
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
@@ -112,7 +112,9 @@ def _meaning(error: DBAPIError) -> Exception | None:
         return Unavailable("the database is read-only; nothing of this request was kept")
     if error.connection_invalidated or code.startswith(("08", "57P")) or code == "53300":
         return Unavailable("the connection to the database was lost; try again")
-    if "unable to open" in said or "connect" in said:
+    # PostgreSQL's client gives no code where it did not come to the server, whose name may not even resolve.
+    unreached = isinstance(error, OperationalError) and getattr(error.orig, "sqlstate", "") is None
+    if unreached or "unable to open" in said:
         return Unavailable("the database cannot be reached; try again")
     return None
 

@@ -24,8 +24,7 @@ def upgrade(database: Database) -> None:
     Raises:
         SchemaTooNew; Unavailable, StorageFull: the database could not be changed.
     """
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config = _config()
     scripts = ScriptDirectory.from_config(config)
     with database.translated_errors(), database.engine.connect() as connection:
         if _revision(connection, scripts) == scripts.get_current_head():
@@ -35,6 +34,25 @@ def upgrade(database: Database) -> None:
         if _revision(connection, scripts) is None and inspect(connection).has_table("collections"):
             command.stamp(config, FIRST)
         command.upgrade(config, "head")
+
+
+def checked(database: Database) -> None:
+    """Changes nothing.
+
+    Raises:
+        ValueError: the tables are not of this program's schema; SchemaTooNew.
+    """
+    scripts = ScriptDirectory.from_config(_config())
+    with database.translated_errors(), database.engine.connect() as connection:
+        revision = _revision(connection, scripts)
+    if revision != scripts.get_current_head():
+        raise ValueError("it has no tables of this Codewell; `codewell serve` makes or migrates them")
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return config
 
 
 def _revision(connection: Connection, scripts: ScriptDirectory) -> str | None:

@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeVar
 from sqlalchemy import delete, exists, func, insert, select
 from sqlalchemy.orm import Session
 
-from service.errors import KeyReused
+from service.errors import CollectionNotFound, KeyReused
 from service.store.tables import (
     AliasRow,
     ChangeRow,
@@ -83,6 +83,18 @@ def find_collection(session: Session, name: str, *, lock: bool = False) -> Colle
     aliased = select(AliasRow.collection_id).where(AliasRow.name == name).scalar_subquery()
     statement = select(CollectionRow).where((CollectionRow.name == name) | (CollectionRow.id == aliased))
     return session.scalars(statement.with_for_update() if lock else statement).first()
+
+
+def found_collection(session: Session, name: str) -> CollectionRow:
+    """As `find_collection`, where it must be there.
+
+    Raises:
+        CollectionNotFound
+    """
+    row = find_collection(session, name)
+    if row is None:
+        raise CollectionNotFound(name, field="collection")
+    return row
 
 
 def lock_collection(session: Session, collection_id: int) -> CollectionRow | None:

@@ -1,0 +1,96 @@
+"""Compares a database with itself: items, vectors, codes, log and codecs. Knows no HTTP and changes nothing."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from sqlalchemy import ColumnElement, Select, exists, func, select
+from sqlalchemy.orm import Session
+
+from models import Codec, CodecError, load_codec
+from service.originals import Originals, decoded
+from service.store import store
+from service.store.database import Database
+from service.store.tables import ChangeRow, CodeRow, CollectionRow, GenerationRow, ItemRow, VectorRow
+
+SAMPLE = 1_000
+"""Codes that are made again from their vectors."""
+
+
+class Difference(NamedTuple):
+    """Something that does not fit together."""
+
+    collection: str
+    what: str
+
+
+def verify(database: Database, name: str | None = None) -> Iterator[Difference]:
+    """Every difference in one collection, or in all; each collection is looked at in one state.
+
+    Raises:
+        CollectionNotFound
+    """
+    with database.reading() as session:
+        names = [name] if name is not None else list(session.scalars(select(CollectionRow.name)))
+    for one in names:
+        with database.reading() as session:
+            row = store.found_collection(session, one)
+            yield from (Difference(row.name, what) for what in _differences(session, row))
+
+
+def _differences(session: Session, row: CollectionRow) -> Iterator[str]:
+    def count(statement: Select[int]) -> int:
+        return session.scalar(statement) or 0
+
+    items = select(func.count()).select_from(ItemRow).where(ItemRow.collection_id == row.id)
+    vectors = select(func.count()).select_from(VectorRow).where(VectorRow.collection_id == row.id)
+    changes = select(func.count()).select_from(ChangeRow).where(ChangeRow.collection_id == row.id)
+    own_vector = exists().where(VectorRow.collection_id == row.id, VectorRow.row_id == ItemRow.row_id)
+    own_item: ColumnElement[bool] = exists().where(ItemRow.collection_id == row.id, ItemRow.row_id == VectorRow.row_id)
+    if (there := count(items)) != row.item_count:
+        yield f"it counts {row.item_count} items and holds {there}"
+    if (there := count(changes)) != row.seq - row.floor_seq:
+        yield f"its log has {there} entries between seq {row.floor_seq} and {row.seq}"
+    if (surplus := count(vectors.where(~own_item))) != 0:
+        yield f"{surplus} vectors belong to no item"
+    if (row.originals != Originals.DROP or row.generation_id is None) and (lost := count(items.where(~own_vector))):
+        yield f"{lost} items have no vector"
+    if row.generation_id is None:
+        return
+    codes = select(func.count()).select_from(CodeRow).where(CodeRow.generation_id == row.generation_id)
+    own_code = exists().where(CodeRow.generation_id == row.generation_id, CodeRow.row_id == ItemRow.row_id)
+    if lost := count(items.where(~own_code)):
+        yield f"{lost} items have no code in generation {row.generation_id}"
+    coded_item = exists().where(ItemRow.collection_id == row.id, ItemRow.row_id == CodeRow.row_id)
+    if surplus := count(codes.where(~coded_item)):
+        yield f"{surplus} codes of generation {row.generation_id} belong to no item"
+    yield from _codec_differences(session, row)
+
+
+def _codec_differences(session: Session, row: CollectionRow) -> Iterator[str]:
+    generation = session.get(GenerationRow, row.generation_id)
+    if generation is None:
+        yield f"its generation {row.generation_id} is missing"
+        return
+    try:
+        codec = load_codec(generation.codec)
+    except CodecError as error:
+        yield f"the codec of generation {generation.id} cannot be read: {error}"
+        return
+    if codec.fingerprint != generation.fingerprint:
+        yield f"the codec of generation {generation.id} is {codec.fingerprint}, published was {generation.fingerprint}"
+    elif other := _codes_made_otherwise(session, row, codec):
+        yield f"{other} of {SAMPLE} codes looked at are not those of their vectors"
+
+
+def _codes_made_otherwise(session: Session, row: CollectionRow, codec: Codec) -> int:
+    page = store.vectors_after(session, row.id, 0, SAMPLE)
+    codes = store.codes_by_row(session, row.generation_id or 0, [row_id for row_id, _ in page])
+    kept = [(codes[row_id], vector) for row_id, vector in page if row_id in codes]
+    if not kept:
+        return 0
+    stored = np.frombuffer(b"".join(code for code, _ in kept), np.uint8).reshape(len(kept), -1)
+    if stored.shape[1] != codec.code_bytes:
+        return len(kept)
+    made = codec.encode(decoded([vector for _, vector in kept], codec.dim))
+    return int((made != stored).any(axis=1).sum())
