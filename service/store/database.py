@@ -5,9 +5,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from sqlite3 import Connection as SQLiteConnection
 
+import psycopg
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
@@ -98,22 +99,24 @@ class Database:
         except PoolTimeout as error:
             raise Unavailable("all database connections are busy; try again") from error
         except DBAPIError as error:
-            raise _meaning(error) or error from error
+            raise _meaning(error.orig, error.connection_invalidated) or error from error
+        except self.engine.dialect.loaded_dbapi.Error as error:  # COPY is the driver's own
+            raise _meaning(error, False) or error from error
 
 
-def _meaning(error: DBAPIError) -> Exception | None:
+def _meaning(error: BaseException | None, lost: bool) -> Exception | None:
     """None where the fault is ours. PostgreSQL says what it means by a code, SQLite and lost connections in words."""
-    said, code = str(error.orig).lower(), getattr(error.orig, "sqlstate", None) or ""
+    said, code = str(error).lower(), getattr(error, "sqlstate", None) or ""
     if code == "53100" or "disk is full" in said or "no space left" in said:
         return StorageFull("the database's disk is full; nothing of this request was kept")
     if code in ("55P03", "40001", "40P01") or "locked" in said:
         return Unavailable("another process holds the database's write lock; try again")
     if code == "25006" or "readonly" in said or "read-only" in said:
         return Unavailable("the database is read-only; nothing of this request was kept")
-    if error.connection_invalidated or code.startswith(("08", "57P")) or code == "53300":
+    if lost or code.startswith(("08", "57P")) or code == "53300":
         return Unavailable("the connection to the database was lost; try again")
     # PostgreSQL's client gives no code where it did not come to the server, whose name may not even resolve.
-    unreached = isinstance(error, OperationalError) and getattr(error.orig, "sqlstate", "") is None
+    unreached = isinstance(error, psycopg.OperationalError) and error.sqlstate is None
     if unreached or "unable to open" in said:
         return Unavailable("the database cannot be reached; try again")
     return None

@@ -1,15 +1,16 @@
 """The statements over items, rows, codes and the log. Knows no vectors' meaning, no transaction's end and no HTTP."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
-from sqlalchemy import delete, exists, func, insert, select
+from sqlalchemy import delete, exists, func, insert, inspect, select
 from sqlalchemy.orm import Session
 
 from service.errors import CollectionNotFound, KeyReused
 from service.store.tables import (
     AliasRow,
+    Base,
     ChangeRow,
     CodeRow,
     CollectionRow,
@@ -19,6 +20,9 @@ from service.store.tables import (
     VectorRow,
 )
 from service.terms import OnceKey
+
+if TYPE_CHECKING:
+    import psycopg
 
 T = TypeVar("T")
 
@@ -183,8 +187,7 @@ def write_items(session: Session, collection: CollectionRow, writes: Sequence[Wr
     _remove_items(session, collection.id, [write.item_id for write in writes if write.item_id in existing])
     _remove_rows(session, collection.id, stale)
     for table, values in ((ItemRow, items), (VectorRow, rows), (CodeRow, codes), (ChangeRow, changes)):
-        if values:
-            session.execute(insert(table), values)
+        _insert(session, table, values)
     collection.item_count += len(writes) - len(existing)
 
 
@@ -203,8 +206,7 @@ def delete_items(session: Session, collection: CollectionRow, ids: Sequence[str]
                 "old_row_id": item.row_id,
             }
         )
-    if changes:
-        session.execute(insert(ChangeRow), changes)
+    _insert(session, ChangeRow, changes)
     _remove_items(session, collection.id, list(existing))
     _remove_rows(session, collection.id, [item.row_id for item in existing.values()])
     collection.item_count -= len(existing)
@@ -267,8 +269,7 @@ def vectors_without_code(
 def add_codes(session: Session, generation_id: int, codes: Iterable[tuple[int, bytes]]) -> None:
     """Stores codes of rows that have none in the generation yet."""
     values = [{"generation_id": generation_id, "row_id": row_id, "code": code} for row_id, code in codes]
-    if values:
-        session.execute(insert(CodeRow), values)
+    _insert(session, CodeRow, values)
 
 
 def rows_alive(session: Session, collection_id: int, first: int, last: int) -> set[int]:
@@ -334,6 +335,24 @@ def count_rows(session: Session, collection_id: int) -> int:
     """How many vectors the collection has."""
     statement = select(func.count()).select_from(VectorRow).where(VectorRow.collection_id == collection_id)
     return session.scalar(statement) or 0
+
+
+def _insert(session: Session, table: type[Base], values: Sequence[Mapping[str, Any]]) -> None:
+    """Adds rows, by COPY where there is PostgreSQL: several times the rows a second of INSERT."""
+    if not values:
+        return
+    connection = session.connection()
+    if connection.dialect.name == "sqlite":
+        session.execute(insert(table), values)
+        return
+    columns = [inspect(table).columns[name] for name in values[0]]
+    names = ", ".join(column.name for column in columns)
+    types = [column.type.compile(connection.dialect).partition("(")[0].lower() for column in columns]
+    cursor = cast("psycopg.Cursor[Any]", connection.connection.cursor())
+    with cursor.copy(f"COPY {table.__tablename__} ({names}) FROM STDIN (FORMAT BINARY)".encode()) as copy:
+        copy.set_types(types)
+        for value in values:
+            copy.write_row(tuple(value.values()))
 
 
 def _items(collection_id: int):  # type: ignore[no-untyped-def]
