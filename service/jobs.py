@@ -180,13 +180,14 @@ class Jobs:
 
     def beat(self, owner: str) -> dict[Claim, int]:
         """Counts the beats of the owner's running jobs on; returns those of all others' as they stand."""
-        with self._database.writing() as session:
-            running = update(JobRow).where(JobRow.state == JobState.RUNNING, JobRow.owner == owner)
-            session.execute(running.values(beat=JobRow.beat + 1))
-            others = select(JobRow.id, JobRow.starts, JobRow.beat).where(
-                JobRow.state == JobState.RUNNING, JobRow.owner != owner
-            )
-            return {Claim(job_id, starts): beat for job_id, starts, beat in session.execute(others)}
+        running = select(JobRow.id, JobRow.starts, JobRow.beat, JobRow.owner).where(JobRow.state == JobState.RUNNING)
+        with self._database.reading() as session:
+            rows = session.execute(running).all()
+        if any(job_owner == owner for *_, job_owner in rows):  # an idle server writes nothing
+            with self._database.writing() as session:
+                own = update(JobRow).where(JobRow.state == JobState.RUNNING, JobRow.owner == owner)
+                session.execute(own.values(beat=JobRow.beat + 1))
+        return {Claim(job_id, starts): beat for job_id, starts, beat, job_owner in rows if job_owner != owner}
 
     def requeue(self, claim: Claim) -> None:
         """Puts a job back whose runner is gone, unless somebody did so already."""

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.2
 """Between looks at the queue and at running processes."""
+PAUSE_SECONDS = 1
+"""After a look that failed."""
 REPORT_SECONDS = 0.5
 """Between two reports of a running job."""
 BEAT_SECONDS = 3
@@ -51,6 +53,8 @@ class Runner:
         self._jobs = jobs
         self._owner = f"{socket.gethostname()}:{settings.data_dir.resolve()}"[:255]
         self._lock: IO[str] | None = None
+        self._leads = False
+        """It has the lock, and has put back what was left running."""
         self._last_beat = 0.0
         self._last_tidy = 0.0
         self._beats: dict[Claim, tuple[int, float]] = {}
@@ -76,15 +80,19 @@ class Runner:
             self._lock.close()
 
     def _run(self) -> None:
-        while not self._stopping.wait(LOOK_SECONDS):
+        failed = False
+        while not self._stopping.wait(PAUSE_SECONDS if failed else LOOK_SECONDS):
             try:
                 if self._elected():
                     self._look()
                     self._beat()
                     self._tidy()
+                failed = False
             except Exception:
                 # Whatever happened (a locked database, say), the next look may succeed; jobs must not end with it.
-                log.exception("the job runner could not look at the queue")
+                if not failed:
+                    log.exception("the job runner could not look at the queue; going on trying")
+                failed = True
 
     def _tidy(self) -> None:
         if time.monotonic() - self._last_tidy > TIDY_SECONDS:
@@ -94,10 +102,11 @@ class Runner:
     def _elected(self) -> bool:
         if self._lock is None:
             self._lock = locked(self._settings.data_dir / "jobs.lock", wait=False)
-            if self._lock is not None:
-                self._jobs.requeue_of(self._owner)
-                remove_leftovers(self._settings.data_dir, self._jobs)
-        return self._lock is not None
+        if self._lock is not None and not self._leads:
+            self._jobs.requeue_of(self._owner)
+            remove_leftovers(self._settings.data_dir, self._jobs)
+            self._leads = True
+        return self._leads
 
     def _beat(self) -> None:
         now = time.monotonic()
