@@ -15,7 +15,7 @@ import typer
 from service.builds.command import build
 from service.client import Client, ClientError
 from service.console import Progress, print_certificate, print_hits, print_status, print_summary, shown
-from service.offline import verify
+from service.offline import export, verify
 
 HELP = """Retrieval over codes of a few bytes: run the server, fill it, train it, ask it.
 
@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 app.command()(build)
 app.command()(verify)
+app.command()(export)
 
 Url = Annotated[
     str | None, typer.Option(help="Server to talk to; without it CODEWELL_URL, or else http://127.0.0.1:8000.")

@@ -131,6 +131,12 @@ def items_by_row(session: Session, collection_id: int, row_ids: Sequence[int]) -
     return found
 
 
+def items_after(session: Session, collection_id: int, row_id: int, limit: int) -> list[Item]:
+    """The next items in the order of their rows."""
+    statement = _items(collection_id).where(ItemRow.row_id > row_id).order_by(ItemRow.row_id).limit(limit)
+    return [Item(*row) for row in session.execute(statement)]
+
+
 def vectors_by_row(session: Session, collection_id: int, row_ids: Sequence[int]) -> dict[int, bytes]:
     """The stored vectors of `row_ids`, without those that are gone."""
     found: dict[int, bytes] = {}
