@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 BACKLOG = 2048
-HANGING_SECONDS = 60
-"""A worker that does not answer its supervisor for so long is replaced."""
+HANGING_SECONDS = 20
+"""A worker that does not answer its supervisor for so long is replaced; one that dies while it is asked, no sooner."""
 GRACE_SECONDS = 10
 """Requests get this long to end after Ctrl-C or SIGTERM."""
 

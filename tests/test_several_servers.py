@@ -100,7 +100,7 @@ def test_workers_agree_and_are_replaced(new_server: Callable[..., Server]) -> No
     assert answers == [f"i{n}" for n in range(40)]
 
     os.kill(both[0], signal.SIGKILL)
-    until(lambda: len(set(workers_of(server)) - {both[0]}) == 2)
+    until(lambda: len(set(workers_of(server)) - {both[0]}) == 2, seconds=60)
     until(lambda: server.client.get("/readyz").status_code == 200)
     assert nearest(server, 3)[0][0] == "i3"
     left = workers_of(server)
