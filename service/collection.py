@@ -23,7 +23,7 @@ from service.item import Malformed, NewItem, checked_metadata, checked_vector, m
 from service.originals import Originals, decoded
 from service.receipt import Receipt, batch_rejected
 from service.search import Plan, Stage, search
-from service.store import store
+from service.store import payload, receipts, store
 from service.store.database import Database
 from service.store.tables import CollectionRow
 from service.terms import Terms, changed
@@ -109,7 +109,7 @@ class Collection:
     def _write(self, batch: Batch, terms: Terms) -> Receipt | None:
         """One attempt; none where the collection changed between encoding, outside any lock, and writing."""
         with self._database.reading() as session:
-            if terms.once is not None and (kept := store.kept_receipt(session, self.id, terms.once)) is not None:
+            if terms.once is not None and (kept := receipts.kept_receipt(session, self.id, terms.once)) is not None:
                 return Receipt.from_json(kept)
             known = store.items_by_id(session, self.id, batch.ids)
             generation_id = self._row(session).generation_id
@@ -122,12 +122,12 @@ class Collection:
                 return None
             if terms.atomic and (refused := batch.refused()):
                 raise batch_rejected("the batch is atomic", refused)
-            if terms.once is not None and (kept := store.kept_receipt(session, self.id, terms.once)) is not None:
+            if terms.once is not None and (kept := receipts.kept_receipt(session, self.id, terms.once)) is not None:
                 return Receipt.from_json(kept)
             store.write_items(session, row, writes, time.time())
             receipt = Receipt(self.name, row.seq, batch.ordered_results())
             if terms.once is not None and writes:
-                store.keep_receipt(session, self.id, terms.once, receipt.to_json(), time.time())
+                receipts.keep_receipt(session, self.id, terms.once, receipt.to_json(), time.time())
             return receipt
 
     # ------------------------------------------------------------------ items
@@ -137,7 +137,7 @@ class Collection:
         with self._database.reading() as session:
             known = store.items_by_id(session, self.id, ids)
             rows = [item.row_id for item in known.values()]
-            stored = store.vectors_by_row(session, self.id, rows) if vectors else {}
+            stored = payload.vectors_by_row(session, self.id, rows) if vectors else {}
         return [
             Hit(known[item_id], 0.0, self._vector(stored.get(known[item_id].row_id))) if item_id in known else None
             for item_id in ids
@@ -211,7 +211,7 @@ class Collection:
         every_row = sorted({int(row) for rows, _ in found.values() for row in rows})
         with self._database.reading() as session:
             items = store.items_by_row(session, self.id, every_row)
-            stored = store.vectors_by_row(session, self.id, every_row) if vectors else {}
+            stored = payload.vectors_by_row(session, self.id, every_row) if vectors else {}
         answers = []
         for index, query in enumerate(queries):
             rows, scores = found[index]
@@ -270,7 +270,7 @@ class Collection:
 
     def _originals(self, rows: RowArray) -> Mapping[int, bytes]:
         with self._database.reading() as session:
-            return store.vectors_by_row(session, self.id, rows.tolist())
+            return payload.vectors_by_row(session, self.id, rows.tolist())
 
     def _vector(self, stored: bytes | None) -> NDArray[np.float32] | None:
         return None if stored is None else decoded([stored], self.dim)[0]
@@ -278,7 +278,7 @@ class Collection:
     def _decoded(self, item: store.Item, view: View) -> NDArray[np.float32]:
         """What is left of a vector that was dropped."""
         with self._database.reading() as session:
-            codes = store.codes_by_row(session, view.generation_id or 0, [item.row_id])
+            codes = payload.codes_by_row(session, view.generation_id or 0, [item.row_id])
         if item.row_id not in codes:
             raise Unavailable(f"the item {item.item_id!r} was changed meanwhile; try again")
         vector: NDArray[np.float32] = view.codec.decode(np.array([list(codes[item.row_id])], np.uint8))[0]
@@ -288,7 +288,7 @@ class Collection:
         last = 0
         while True:
             with self._database.reading() as session:
-                page = store.vectors_after(session, self.id, last, PAGE)
+                page = payload.vectors_after(session, self.id, last, PAGE)
             if not page:
                 return
             yield np.array([row for row, _ in page], np.int64), decoded([vector for _, vector in page], self.dim)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from service.errors import InvalidInput, OriginalsDropped
 from service.originals import Originals, decoded
-from service.store import store
+from service.store import payload, store
 from service.store.database import Database
 
 PAGE = 2_000
@@ -44,7 +44,7 @@ def export(database: Database, name: str, path: Path) -> Exported:
                 raise OriginalsDropped(f"only codes are left of the vectors of {row.name!r}", field="collection")
             last, seq = 0, row.seq
             while page := store.items_after(session, row.id, last, PAGE):
-                stored = store.vectors_by_row(session, row.id, [item.row_id for item in page])
+                stored = payload.vectors_by_row(session, row.id, [item.row_id for item in page])
                 vectors = decoded([stored[item.row_id] for item in page], row.dimension)
                 write(
                     [

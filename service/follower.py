@@ -13,7 +13,7 @@ from service.errors import CollectionNotFound, Unavailable
 from service.index.segment import RowArray
 from service.index.view import View
 from service.originals import decoded
-from service.store import store
+from service.store import payload, store
 from service.store.database import Database
 from service.store.tables import CollectionRow, GenerationRow
 
@@ -107,14 +107,14 @@ class Follower:
         while True:
             with self._database.reading() as session:
                 if generation_id is None:
-                    page = store.vectors_after(session, self.id, last, PAGE)
+                    page = payload.vectors_after(session, self.id, last, PAGE)
                 else:
-                    page = store.codes_after(session, generation_id, last, PAGE)
-            page = [(row, payload) for row, payload in page if row <= seq]
+                    page = payload.codes_after(session, generation_id, last, PAGE)
+            page = [(row, stored) for row, stored in page if row <= seq]
             if not page:
                 break
             rows = np.array([row for row, _ in page], np.int64)
-            pages.append((rows, payload_codes(codec, [payload for _, payload in page])))
+            pages.append((rows, payload_codes(codec, [stored for _, stored in page])))
             last = page[-1][0]
         return View.of(
             generation_id,
@@ -146,6 +146,6 @@ def _applied(view: View, changes: Sequence[store.Change]) -> View:
     # A row is named by the seq that brought it; a change that names an older row changed only metadata.
     added = [(change.seq, change.payload) for change in changes if change.row_id == change.seq and change.payload]
     removed = [change.old_row_id for change in changes if change.old_row_id is not None]
-    codes = payload_codes(view.codec, [payload for _, payload in added])
+    codes = payload_codes(view.codec, [stored for _, stored in added])
     rows = np.array([row for row, _ in added], np.int64)
     return view.applied(changes[-1].seq, rows, codes, np.array(removed, np.int64))

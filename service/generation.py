@@ -21,7 +21,7 @@ from service.jobs import FEWEST_ITEMS
 from service.originals import KEPT_SAMPLE, Originals, decoded
 from service.pictures import draw
 from service.search import Stage
-from service.store import store
+from service.store import payload, store
 from service.store.database import Database
 from service.store.tables import CollectionRow, GenerationRow
 
@@ -109,7 +109,7 @@ class Build:
             with np.load(held_path) as kept:
                 return HeldOut(kept["rows"], kept["vectors"]), np.load(path, mmap_mode="r")
         with self._database.reading() as session:
-            count = store.count_rows(session, self._id)
+            count = payload.count_rows(session, self._id)
         if count < FEWEST_ITEMS:
             raise TooFewItems(f"the collection has {count} items; training needs {FEWEST_ITEMS}", field="collection")
         rng = np.random.default_rng(self._training.seed)
@@ -162,17 +162,17 @@ class Build:
         """Stores the codes of the rows after `last` and returns the new last one; rows deleted meanwhile get none."""
         done = 0
         with self._database.reading() as session:
-            total = max(1, store.count_rows(session, self._id))
+            total = max(1, payload.count_rows(session, self._id))
         while True:
             with self._database.reading() as session:
-                page = store.vectors_without_code(session, self._id, generation_id, last, PAGE)
+                page = payload.vectors_without_code(session, self._id, generation_id, last, PAGE)
             if not page:
                 return last
             codes = _encoded(codec, page)
             with self._database.writing() as session:
                 self._row(session, lock=True)
-                alive = store.rows_alive(session, self._id, page[0][0], page[-1][0])
-                store.add_codes(session, generation_id, [entry for entry in codes if entry[0] in alive])
+                alive = payload.rows_alive(session, self._id, page[0][0], page[-1][0])
+                payload.add_codes(session, generation_id, [entry for entry in codes if entry[0] in alive])
             last, done = page[-1][0], done + len(page)
             self._report(0.6 + 0.3 * min(1.0, done / total), f"encoding: {done} of {total} items")
 
@@ -180,7 +180,7 @@ class Build:
         rows, codes, last = [], [], 0
         while True:
             with self._database.reading() as session:
-                page = store.codes_after(session, generation_id, last, PAGE)
+                page = payload.codes_after(session, generation_id, last, PAGE)
             if not page:
                 break
             rows.append(np.array([row for row, _ in page], np.int64))
@@ -199,8 +199,8 @@ class Build:
         last = self._encode(codec, generation_id, last)  # most of what came while measuring, before the lock is taken
         with self._database.writing() as session:
             row = self._row(session, lock=True)
-            while page := store.vectors_without_code(session, self._id, generation_id, last, PAGE):
-                store.add_codes(session, generation_id, _encoded(codec, page))
+            while page := payload.vectors_without_code(session, self._id, generation_id, last, PAGE):
+                payload.add_codes(session, generation_id, _encoded(codec, page))
                 last = page[-1][0]
             generation = session.get_one(GenerationRow, generation_id)
             generation.state, generation.certificate = "published", certificate
@@ -212,7 +212,7 @@ class Build:
             freed = True
             while freed:
                 with self._database.writing() as session:
-                    freed = store.retire_codes(session, generation_id, PAGE)
+                    freed = payload.retire_codes(session, generation_id, PAGE)
                     session.get_one(GenerationRow, generation_id).state = "retired"
 
     def _drop_originals(self) -> None:
@@ -220,12 +220,12 @@ class Build:
         if not self._drops:
             return
         with self._database.reading() as session:
-            every = -(-store.count_rows(session, self._id) // KEPT_SAMPLE)
+            every = -(-payload.count_rows(session, self._id) // KEPT_SAMPLE)
         last = 0
         while True:
             with self._database.writing() as session:
-                rows = store.rows_after(session, self._id, last, PAGE)
-                store.drop_vectors(session, self._id, [row for row in rows if row % every])
+                rows = payload.rows_after(session, self._id, last, PAGE)
+                payload.drop_vectors(session, self._id, [row for row in rows if row % every])
             if not rows:
                 return
             last = rows[-1]
@@ -254,7 +254,7 @@ class Build:
         last = 0
         while True:
             with self._database.reading() as session:
-                page = store.vectors_after(session, self._id, last, PAGE)
+                page = payload.vectors_after(session, self._id, last, PAGE)
             if not page:
                 return
             yield np.array([row for row, _ in page], np.int64), decoded([vector for _, vector in page], self._dim)
@@ -262,7 +262,7 @@ class Build:
 
     def _originals(self, rows: RowArray) -> Mapping[int, bytes]:
         with self._database.reading() as session:
-            return store.vectors_by_row(session, self._id, rows.tolist())
+            return payload.vectors_by_row(session, self._id, rows.tolist())
 
     def _row(self, session: Session, *, lock: bool = False) -> CollectionRow:
         row = store.lock_collection(session, self._id) if lock else session.get(CollectionRow, self._id)

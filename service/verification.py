@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from models import Codec, CodecError, load_codec
 from service.originals import Originals, decoded
-from service.store import store
+from service.store import payload, store
 from service.store.database import Database
 from service.store.tables import ChangeRow, CodeRow, CollectionRow, GenerationRow, ItemRow, VectorRow
 
@@ -84,8 +84,8 @@ def _codec_differences(session: Session, row: CollectionRow) -> Iterator[str]:
 
 
 def _codes_made_otherwise(session: Session, row: CollectionRow, codec: Codec) -> int:
-    page = store.vectors_after(session, row.id, 0, SAMPLE)
-    codes = store.codes_by_row(session, row.generation_id or 0, [row_id for row_id, _ in page])
+    page = payload.vectors_after(session, row.id, 0, SAMPLE)
+    codes = payload.codes_by_row(session, row.generation_id or 0, [row_id for row_id, _ in page])
     kept = [(codes[row_id], vector) for row_id, vector in page if row_id in codes]
     if not kept:
         return 0

@@ -15,7 +15,7 @@ from service.item import NewItem
 from service.jobs import Jobs
 from service.originals import KEPT_SAMPLE, Originals, decoded
 from service.search import Plan, Stage
-from service.store import store
+from service.store import payload
 from service.store.tables import GenerationRow
 from tests.conftest import Server, clustered
 from tests.test_collection import catalog_of
@@ -46,7 +46,7 @@ def test_float16_keeps_half_of_the_bytes_and_the_neighbours(database_url: str, t
     collection = catalog.create("c", dimension=DIM, metric=Metric.L2, originals=Originals.FLOAT16)
     collection.ingest(items(range(1_000)))
     with database.reading() as session:
-        stored = store.vectors_by_row(session, collection.id, [7])[7]
+        stored = payload.vectors_by_row(session, collection.id, [7])[7]
     assert len(stored) == 2 * DIM
     (hit,) = collection.get(["6"], vectors=True)
     assert hit is not None
@@ -89,7 +89,7 @@ def test_dropped_vectors_leave_codes_that_are_searched(database_url: str, tmp_pa
     collection.ingest(items(range(1_000, 1_200)))
     collection.ingest([NewItem("5", None, VECTORS[1_300], {})])
     with database.reading() as session:
-        assert store.count_rows(session, collection.id) == 999  # the sample, here all of them but the replaced one
+        assert payload.count_rows(session, collection.id) == 999  # the sample, here all of them but the replaced one
 
     names = [str(row) for row in range(1_200) if row != 5] + ["5"]
     base = VECTORS[[*(row for row in range(1_200) if row != 5), 1_300]]
@@ -127,7 +127,7 @@ def test_the_file_shrinks_and_a_sample_stays(tmp_path: Path, monkeypatch: pytest
     Build(database, collection.id, TINY, tmp_path / "scratch", ignore).run(10_000)
     with database.reading() as session:
         codec_bytes = len(session.scalars(select(GenerationRow.codec)).one())
-        left = store.vectors_after(session, collection.id, 0, 5_000)
+        left = payload.vectors_after(session, collection.id, 0, 5_000)
         assert [row for row, _ in left] == list(range(20, 2_001, 20))
         np.testing.assert_array_equal(decoded([left[0][1]], 1_024)[0], wide[19])
     database.close()

@@ -1,35 +1,24 @@
-"""The statements over items, rows, codes and the log. Knows no vectors' meaning, no transaction's end and no HTTP."""
+"""The statements over collections, items and the log. Knows no vectors' meaning, no transaction's end and no HTTP."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from typing import NamedTuple
 
-from sqlalchemy import delete, exists, func, insert, inspect, select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from service.errors import CollectionNotFound, KeyReused
+from service.errors import CollectionNotFound
+from service.store import payload
+from service.store.bulk import chunks, insert_rows
 from service.store.tables import (
     AliasRow,
-    Base,
     ChangeRow,
     CodeRow,
     CollectionRow,
     GenerationRow,
     ItemRow,
-    ReceiptRow,
     VectorRow,
 )
-from service.terms import OnceKey
-
-if TYPE_CHECKING:
-    import psycopg
-
-T = TypeVar("T")
-
-RECEIPT_SECONDS = 24 * 60 * 60
-"""How long a request may be sent again by its idempotency key."""
-MANY = 500
-"""Values in one IN (...) list."""
 
 
 class Item(NamedTuple):
@@ -116,7 +105,7 @@ def heads(session: Session) -> dict[int, Head]:
 def items_by_id(session: Session, collection_id: int, ids: Sequence[str]) -> dict[str, Item]:
     """The items that exist among `ids`."""
     found: dict[str, Item] = {}
-    for chunk in _chunks(ids):
+    for chunk in chunks(ids):
         statement = _items(collection_id).where(ItemRow.item_id.in_(chunk))
         found |= {row.item_id: Item(*row) for row in session.execute(statement)}
     return found
@@ -125,7 +114,7 @@ def items_by_id(session: Session, collection_id: int, ids: Sequence[str]) -> dic
 def items_by_row(session: Session, collection_id: int, row_ids: Sequence[int]) -> dict[int, Item]:
     """The items whose current row is among `row_ids`."""
     found: dict[int, Item] = {}
-    for chunk in _chunks(row_ids):
+    for chunk in chunks(row_ids):
         statement = _items(collection_id).where(ItemRow.row_id.in_(chunk))
         found |= {row.row_id: Item(*row) for row in session.execute(statement)}
     return found
@@ -135,17 +124,6 @@ def items_after(session: Session, collection_id: int, row_id: int, limit: int) -
     """The next items in the order of their rows."""
     statement = _items(collection_id).where(ItemRow.row_id > row_id).order_by(ItemRow.row_id).limit(limit)
     return [Item(*row) for row in session.execute(statement)]
-
-
-def vectors_by_row(session: Session, collection_id: int, row_ids: Sequence[int]) -> dict[int, bytes]:
-    """The stored vectors of `row_ids`, without those that are gone."""
-    found: dict[int, bytes] = {}
-    for chunk in _chunks(row_ids):
-        statement = select(VectorRow.row_id, VectorRow.vector).where(
-            VectorRow.collection_id == collection_id, VectorRow.row_id.in_(chunk)
-        )
-        found |= dict(session.execute(statement).all())
-    return found
 
 
 def write_items(session: Session, collection: CollectionRow, writes: Sequence[Write], now: float) -> None:
@@ -193,7 +171,7 @@ def write_items(session: Session, collection: CollectionRow, writes: Sequence[Wr
     _remove_items(session, collection.id, [write.item_id for write in writes if write.item_id in existing])
     _remove_rows(session, collection.id, stale)
     for table, values in ((ItemRow, items), (VectorRow, rows), (CodeRow, codes), (ChangeRow, changes)):
-        _insert(session, table, values)
+        insert_rows(session, table, values)
     collection.item_count += len(writes) - len(existing)
 
 
@@ -212,7 +190,7 @@ def delete_items(session: Session, collection: CollectionRow, ids: Sequence[str]
                 "old_row_id": item.row_id,
             }
         )
-    _insert(session, ChangeRow, changes)
+    insert_rows(session, ChangeRow, changes)
     _remove_items(session, collection.id, list(existing))
     _remove_rows(session, collection.id, [item.row_id for item in existing.values()])
     collection.item_count -= len(existing)
@@ -224,13 +202,13 @@ def changes_after(
 ) -> list[Change]:
     """The log from `seq` on, in order, with each row's code in that generation."""
     if generation_id is None:
-        payload = (VectorRow.collection_id == collection_id) & (VectorRow.row_id == ChangeRow.row_id)
+        own = (VectorRow.collection_id == collection_id) & (VectorRow.row_id == ChangeRow.row_id)
         statement = select(ChangeRow.seq, ChangeRow.row_id, ChangeRow.old_row_id, VectorRow.vector)
-        statement = statement.outerjoin(VectorRow, payload)
+        statement = statement.outerjoin(VectorRow, own)
     else:
-        payload = (CodeRow.generation_id == generation_id) & (CodeRow.row_id == ChangeRow.row_id)
+        own = (CodeRow.generation_id == generation_id) & (CodeRow.row_id == ChangeRow.row_id)
         statement = select(ChangeRow.seq, ChangeRow.row_id, ChangeRow.old_row_id, CodeRow.code)
-        statement = statement.outerjoin(CodeRow, payload)
+        statement = statement.outerjoin(CodeRow, own)
     statement = statement.where(ChangeRow.collection_id == collection_id, ChangeRow.seq > seq)
     return [Change(*row) for row in session.execute(statement.order_by(ChangeRow.seq).limit(limit))]
 
@@ -243,122 +221,6 @@ def purge_changes(session: Session, collection: CollectionRow, keep: int, limit:
     session.execute(delete(ChangeRow).where(ChangeRow.collection_id == collection.id, ChangeRow.seq <= floor))
     collection.floor_seq = floor
     return True
-
-
-def codes_after(session: Session, generation_id: int, row_id: int, limit: int) -> list[tuple[int, bytes]]:
-    """The next codes of a generation in the order of rows."""
-    statement = select(CodeRow.row_id, CodeRow.code).where(
-        CodeRow.generation_id == generation_id, CodeRow.row_id > row_id
-    )
-    return [(row, code) for row, code in session.execute(statement.order_by(CodeRow.row_id).limit(limit))]
-
-
-def vectors_after(session: Session, collection_id: int, row_id: int, limit: int) -> list[tuple[int, bytes]]:
-    """The next vectors of a collection in the order of rows."""
-    statement = select(VectorRow.row_id, VectorRow.vector).where(
-        VectorRow.collection_id == collection_id, VectorRow.row_id > row_id
-    )
-    return [(row, vector) for row, vector in session.execute(statement.order_by(VectorRow.row_id).limit(limit))]
-
-
-def vectors_without_code(
-    session: Session, collection_id: int, generation_id: int, row_id: int, limit: int
-) -> list[tuple[int, bytes]]:
-    """The next vectors after `row_id` that the generation has no code of."""
-    coded = exists().where(CodeRow.generation_id == generation_id, CodeRow.row_id == VectorRow.row_id)
-    statement = select(VectorRow.row_id, VectorRow.vector).where(
-        VectorRow.collection_id == collection_id, VectorRow.row_id > row_id, ~coded
-    )
-    return [(row, vector) for row, vector in session.execute(statement.order_by(VectorRow.row_id).limit(limit))]
-
-
-def add_codes(session: Session, generation_id: int, codes: Iterable[tuple[int, bytes]]) -> None:
-    """Stores codes of rows that have none in the generation yet."""
-    values = [{"generation_id": generation_id, "row_id": row_id, "code": code} for row_id, code in codes]
-    _insert(session, CodeRow, values)
-
-
-def rows_alive(session: Session, collection_id: int, first: int, last: int) -> set[int]:
-    """Row ids from `first` to `last` that exist."""
-    statement = select(VectorRow.row_id).where(
-        VectorRow.collection_id == collection_id, VectorRow.row_id.between(first, last)
-    )
-    return set(session.scalars(statement))
-
-
-def rows_after(session: Session, collection_id: int, row_id: int, limit: int) -> list[int]:
-    """The next rows whose vectors are kept."""
-    statement = select(VectorRow.row_id).where(VectorRow.collection_id == collection_id, VectorRow.row_id > row_id)
-    return list(session.scalars(statement.order_by(VectorRow.row_id).limit(limit)))
-
-
-def drop_vectors(session: Session, collection_id: int, row_ids: Sequence[int]) -> None:
-    """Frees vectors; their items and codes stay."""
-    for chunk in _chunks(row_ids):
-        session.execute(delete(VectorRow).where(VectorRow.collection_id == collection_id, VectorRow.row_id.in_(chunk)))
-
-
-def codes_by_row(session: Session, generation_id: int, row_ids: Sequence[int]) -> dict[int, bytes]:
-    """The codes of `row_ids` in a generation, without those that are gone."""
-    found: dict[int, bytes] = {}
-    for chunk in _chunks(row_ids):
-        statement = select(CodeRow.row_id, CodeRow.code).where(
-            CodeRow.generation_id == generation_id, CodeRow.row_id.in_(chunk)
-        )
-        found |= dict(session.execute(statement).all())
-    return found
-
-
-def retire_codes(session: Session, generation_id: int, limit: int) -> bool:
-    """Frees up to `limit` codes of a generation that is no longer published; whether there were any."""
-    some = select(CodeRow.row_id).where(CodeRow.generation_id == generation_id).order_by(CodeRow.row_id).limit(limit)
-    rows = list(session.scalars(some))
-    if rows:
-        session.execute(delete(CodeRow).where(CodeRow.generation_id == generation_id, CodeRow.row_id <= rows[-1]))
-    return bool(rows)
-
-
-def kept_receipt(session: Session, collection_id: int, once: OnceKey) -> str | None:
-    """What that request was answered; none where it is new.
-
-    Raises:
-        KeyReused: the key was another request's.
-    """
-    row = session.get(ReceiptRow, (collection_id, once.key))
-    if row is not None and row.body != once.body:
-        raise KeyReused("this key was sent with another body; a new request needs a new key", field="Idempotency-Key")
-    return None if row is None else row.receipt
-
-
-def keep_receipt(session: Session, collection_id: int, once: OnceKey, receipt: str, now: float) -> None:
-    """Keeps an answer, and lets those go that are older than a day."""
-    stale = delete(ReceiptRow).where(ReceiptRow.collection_id == collection_id)
-    session.execute(stale.where(ReceiptRow.created_at < now - RECEIPT_SECONDS))
-    session.add(ReceiptRow(collection_id=collection_id, key=once.key, body=once.body, receipt=receipt, created_at=now))
-
-
-def count_rows(session: Session, collection_id: int) -> int:
-    """How many vectors the collection has."""
-    statement = select(func.count()).select_from(VectorRow).where(VectorRow.collection_id == collection_id)
-    return session.scalar(statement) or 0
-
-
-def _insert(session: Session, table: type[Base], values: Sequence[Mapping[str, Any]]) -> None:
-    """Adds rows, by COPY where there is PostgreSQL: several times the rows a second of INSERT."""
-    if not values:
-        return
-    connection = session.connection()
-    if connection.dialect.name == "sqlite":
-        session.execute(insert(table), values)
-        return
-    columns = [inspect(table).columns[name] for name in values[0]]
-    names = ", ".join(column.name for column in columns)
-    types = [column.type.compile(connection.dialect).partition("(")[0].lower() for column in columns]
-    cursor = cast("psycopg.Cursor[Any]", connection.connection.cursor())
-    with cursor.copy(f"COPY {table.__tablename__} ({names}) FROM STDIN (FORMAT BINARY)".encode()) as copy:
-        copy.set_types(types)
-        for value in values:
-            copy.write_row(tuple(value.values()))
 
 
 def _items(collection_id: int):  # type: ignore[no-untyped-def]
@@ -375,17 +237,12 @@ def _items(collection_id: int):  # type: ignore[no-untyped-def]
 
 
 def _remove_items(session: Session, collection_id: int, ids: Sequence[str]) -> None:
-    for chunk in _chunks(ids):
+    for chunk in chunks(ids):
         session.execute(delete(ItemRow).where(ItemRow.collection_id == collection_id, ItemRow.item_id.in_(chunk)))
 
 
 def _remove_rows(session: Session, collection_id: int, row_ids: Sequence[int]) -> None:
     generations = select(GenerationRow.id).where(GenerationRow.collection_id == collection_id)
-    drop_vectors(session, collection_id, row_ids)
-    for chunk in _chunks(row_ids):
+    payload.drop_vectors(session, collection_id, row_ids)
+    for chunk in chunks(row_ids):
         session.execute(delete(CodeRow).where(CodeRow.generation_id.in_(generations), CodeRow.row_id.in_(chunk)))
-
-
-def _chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
-    for start in range(0, len(values), MANY):
-        yield values[start : start + MANY]
