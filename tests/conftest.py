@@ -46,6 +46,12 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> None:
+    """A shell starts background commands with SIGINT ignored, and their children inherit that; tests press Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def clustered(n: int, dim: int, seed: int = 0, clusters: int = 40) -> Vectors:
     """(n, D) vectors around cluster centres that lie in a subspace: neighbours mean something, as in real data."""
     rng = np.random.default_rng(seed)
