@@ -1,5 +1,6 @@
 """The one place that picks classes: settings in, a wired service out. Knows no HTTP."""
 
+import multiprocessing
 from collections.abc import Mapping
 from threading import BoundedSemaphore
 from types import TracebackType
@@ -32,7 +33,10 @@ class Codewell:
     def __enter__(self) -> "Codewell":
         torch.set_num_threads(self.settings.cores_each)
         self.settings.data_dir.mkdir(parents=True, exist_ok=True)
-        schema.upgrade(self.database)
+        if (
+            multiprocessing.parent_process() is None
+        ):  # a worker's supervisor has: it must start while the database is away
+            schema.upgrade(self.database)
         self._runner.start()
         self._poller.start()
         return self

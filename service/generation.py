@@ -33,16 +33,27 @@ Report = Callable[[float, str], None]
 """Progress 0..1 and what is being done; raises TrainingStopped where the job is to end."""
 
 
+Fence = Callable[[Session], object]
+"""Called in each transaction that publishes or frees: raises TrainingStopped where another start has the job now."""
+
+
 class Build:
     """One generation of one collection on its way to being published."""
 
     def __init__(
-        self, database: Database, collection_id: int, parameters: Mapping[str, Any], scratch: Path, report: Report
+        self,
+        database: Database,
+        collection_id: int,
+        parameters: Mapping[str, Any],
+        scratch: Path,
+        report: Report,
+        fence: Fence = lambda _: None,
     ) -> None:
         self._database = database
         self._id = collection_id
         self._scratch = scratch
         self._report = report
+        self._fence = fence
         with database.reading() as session:
             row = self._row(session)
             self._dim, self._metric = row.dimension, Metric(row.metric)
@@ -199,6 +210,7 @@ class Build:
         last = self._encode(codec, generation_id, last)  # most of what came while measuring, before the lock is taken
         with self._database.writing() as session:
             row = self._row(session, lock=True)
+            self._fence(session)
             while page := payload.vectors_without_code(session, self._id, generation_id, last, PAGE):
                 payload.add_codes(session, generation_id, _encoded(codec, page))
                 last = page[-1][0]
@@ -212,6 +224,7 @@ class Build:
             freed = True
             while freed:
                 with self._database.writing() as session:
+                    self._fence(session)
                     freed = payload.retire_codes(session, generation_id, PAGE)
                     session.get_one(GenerationRow, generation_id).state = "retired"
 
@@ -224,8 +237,10 @@ class Build:
         last = 0
         while True:
             with self._database.writing() as session:
+                self._fence(session)
                 rows = payload.rows_after(session, self._id, last, PAGE)
-                payload.drop_vectors(session, self._id, [row for row in rows if row % every])
+                coded = payload.codes_by_row(session, self._row(session).generation_id or 0, rows)
+                payload.drop_vectors(session, self._id, [row for row in rows if row % every and row in coded])
             if not rows:
                 return
             last = rows[-1]

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, exists, select, update
 from sqlalchemy.orm import Session
 
+from models import TrainingStopped
 from service.errors import CollectionNotFound, Conflict, JobNotFound, OriginalsDropped, PictureNotFound, TooFewItems
 from service.originals import Originals
 from service.store import store
@@ -255,6 +256,16 @@ def _queued(session: Session, row: CollectionRow, kind: str, parameters: Mapping
     )
     session.add(job)
     return job
+
+
+def fence(claim: Claim, session: Session) -> None:
+    """Holds the job until the transaction ends.
+
+    Raises:
+        TrainingStopped: it is no more this start's.
+    """
+    if _claimed(session, claim) is None:
+        raise TrainingStopped
 
 
 def _claimed(session: Session, claim: Claim) -> JobRow | None:

@@ -51,6 +51,7 @@ class Poller:
 
     def _look(self) -> None:
         heads = self._catalog.heads()
+        self._failing &= {collection.id for collection in self._catalog.opened()}
         for collection in self._catalog.opened():
             head = heads.get(collection.id)
             try:

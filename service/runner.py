@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import time
+from functools import partial
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from threading import Event, Thread
@@ -18,7 +19,7 @@ from models import CodecError, TrainingStopped
 from service import pictures
 from service.errors import CodewellError, JobNotFound, Unavailable
 from service.generation import Build
-from service.jobs import Claim, Jobs, JobState
+from service.jobs import Claim, Jobs, JobState, fence
 from service.settings import Settings
 from service.store.database import Database
 from service.store.tables import JobRow
@@ -36,6 +37,8 @@ BEAT_SECONDS = 3
 LEASE_SECONDS = 30
 """Without a beat for so long, a runner is taken for gone."""
 TIDY_SECONDS = 60
+PUT_BACK = (os.EX_TEMPFAIL, -signal.SIGTERM, -signal.SIGINT)
+"""How a job's process ends that is to be started again: the database was away, or the whole group was told to end."""
 NICE = 10
 """Added to a job's niceness, so that searches go first."""
 
@@ -126,7 +129,7 @@ class Runner:
         for ended, process in list(self._processes.items()):
             if process.exitcode is not None:
                 process.join()
-                if process.exitcode == os.EX_TEMPFAIL:
+                if process.exitcode in PUT_BACK:
                     self._jobs.requeue(ended)
                 elif process.exitcode != 0:
                     reason = f"the job's process ended with exit code {process.exitcode}"
@@ -171,7 +174,9 @@ def run_job(settings: Settings, claim: Claim) -> None:
             job = session.get(JobRow, claim.job_id)
         if job is None:
             raise TrainingStopped
-        build = Build(database, job.collection_id, job.parameters, scratch, _Reporter(jobs, claim))
+        build = Build(
+            database, job.collection_id, job.parameters, scratch, _Reporter(jobs, claim), partial(fence, claim)
+        )
         result = build.run(settings.train_sample)
         jobs.finish(claim, JobState.SUCCEEDED, "published", result, pictures.read(result["pictures"], scratch))
     except TrainingStopped:

@@ -1,13 +1,21 @@
 """Jobs as rows that several runners share: who has one, who may end it, and who takes it up."""
 
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 
 import pytest
 
-from service.jobs import Claim, Jobs, JobState
-from service.store import schema
+from models import TrainingStopped
+from service.generation import Build
+from service.jobs import Claim, Jobs, JobState, fence
+from service.originals import Originals
+from service.store import payload, schema
 from service.store.database import Database
 from service.store.tables import CollectionRow
+from tests.test_collection import VECTORS, catalog_of, item
+
+TINY_8 = {"codec": {"bytes": 8}, "training": {"epochs": 2}}
 
 
 @pytest.fixture
@@ -79,3 +87,29 @@ def test_what_ends_three_servers_is_failed(jobs: Jobs) -> None:
         jobs.requeue(claim)
     assert jobs.claim("first") is None
     assert (jobs.get(job.id).state, "memory" in jobs.get(job.id).message) == (JobState.FAILED, True)
+
+
+def test_a_superseded_start_publishes_and_frees_nothing(database_url: str, tmp_path: Path) -> None:
+    database, catalog = catalog_of(database_url)
+    jobs = Jobs(database)
+    collection = catalog.create("c", dimension=8, originals=Originals.DROP)
+    collection.ingest([item(str(v), VECTORS[v]) for v in range(300)])
+    jobs.submit("c", "train", {})
+    first = jobs.claim("first")
+    assert first is not None
+
+    def lose_the_job(_: float, message: str) -> None:
+        if message == "publishing":  # after its last report; another runner takes it for gone
+            jobs.requeue(first)
+            assert jobs.claim("second") is not None
+
+    build = Build(database, collection.id, TINY_8, tmp_path / "a", lose_the_job, partial(fence, first))
+    with pytest.raises(TrainingStopped):
+        build.run(10_000)
+    assert collection.follower.catch_up().generation_id is None
+    with database.reading() as session:
+        assert payload.count_rows(session, collection.id) == 300
+    result = Build(database, collection.id, TINY_8, tmp_path / "b", lambda _, __: None).run(10_000)
+    assert len(collection.follower.catch_up()) == 300
+    assert collection.follower.catch_up().generation_id == result["generation"]
+    database.close()

@@ -111,6 +111,25 @@ def test_workers_agree_and_are_replaced(new_server: Callable[..., Server]) -> No
     assert again.stop() == 0, again.log.read_text()
 
 
+def test_a_worker_is_replaced_while_the_database_is_away(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    postgres = Postgres(tmp_path_factory.mktemp("away"))
+    server = start_server(tmp_path / "data", DATABASE_URL=postgres.new_database(), WORKERS="2")
+    until(lambda: "listens on" in server.log.read_text())
+    server.post("/ingest", {"collection": "c", "items": items(0, 10)})
+    before = workers_of(server)
+    postgres.kill()
+    os.kill(before[0], signal.SIGKILL)
+    until(lambda: len(set(workers_of(server)) - {before[0]}) == 2, seconds=60)
+    until(lambda: server.log.read_text().count("Application startup complete") == 3, seconds=60)
+    postgres.start()
+    until(lambda: server.client.get("/readyz").status_code == 200)
+    assert nearest(server, 3)[0][0] == "i3"
+    assert server.stop() == 0, server.log.read_text()
+    postgres.stop()
+
+
 def test_postgres_is_killed_under_two_servers(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     postgres = Postgres(tmp_path_factory.mktemp("killed"))
     url = postgres.new_database()

@@ -21,7 +21,12 @@ RECLAIMED_PAGES = 2_000
 """Pages of 4 KB moved and cut off in one transaction, during which nobody else writes."""
 POSTGRES_OPTIONS = "-c lock_timeout={milliseconds} -c idle_in_transaction_session_timeout=120s"
 """A machine that vanishes in the middle of a transaction must not hold a collection's lock for ever."""
-KEEPALIVES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+KEEPALIVES = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,  # milliseconds; keepalives are not sent while an answer is waited for
+}
 """Seconds until a connection to a vanished PostgreSQL is given up."""
 
 
@@ -106,13 +111,16 @@ class Database:
 
 def _meaning(error: BaseException | None, lost: bool) -> Exception | None:
     """None where the fault is ours. PostgreSQL says what it means by a code, SQLite and lost connections in words."""
-    said, code = str(error).lower(), getattr(error, "sqlstate", None) or ""
+    code = getattr(error, "sqlstate", None) or ""
+    said = "" if code else str(error).lower()  # where there is a code, words may be a user's: a name that was repeated
     if code == "53100" or "disk is full" in said or "no space left" in said:
         return StorageFull("the database's disk is full; nothing of this request was kept")
     if code in ("55P03", "40001", "40P01") or "locked" in said:
         return Unavailable("another process holds the database's write lock; try again")
     if code == "25006" or "readonly" in said or "read-only" in said:
         return Unavailable("the database is read-only; nothing of this request was kept")
+    if code == "57014":
+        return Unavailable("the database ended a statement that took too long; try again")
     if lost or code.startswith(("08", "57P")) or code == "53300":
         return Unavailable("the connection to the database was lost; try again")
     # PostgreSQL's client gives no code where it did not come to the server, whose name may not even resolve.
