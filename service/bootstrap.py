@@ -32,7 +32,7 @@ class Codewell:
 
     def __enter__(self) -> "Codewell":
         torch.set_num_threads(self.settings.cores_each)
-        self.settings.data_dir.mkdir(parents=True, exist_ok=True)
+        self.settings.jobs_dir.mkdir(parents=True, exist_ok=True)
         if (
             multiprocessing.parent_process() is None
         ):  # a worker's supervisor has: it must start while the database is away

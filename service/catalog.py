@@ -8,7 +8,6 @@ from threading import Lock
 from typing import Any
 
 from sqlalchemy import delete, func, select
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from models import Metric
@@ -170,13 +169,10 @@ class Catalog:
             codec=codec.model_dump(mode="json"),
             created_at=time.time(),
         )
-        try:
-            with self._database.writing() as session:
-                if store.find_collection(session, name) is not None:
-                    raise CollectionExists(f"there is a collection or alias {name!r} already", field="name")
-                session.add(row)
-        except IntegrityError as error:
-            raise CollectionExists(f"there is a collection {name!r} already", field="name") from error
+        with self._database.naming() as session:
+            if store.find_collection(session, name) is not None:
+                raise CollectionExists(f"there is a collection or alias {name!r} already", field="name")
+            session.add(row)
         return self.open(name)
 
     def delete(self, name: str) -> None:
@@ -185,7 +181,7 @@ class Catalog:
         Raises:
             CollectionNotFound; Conflict: the name is an alias.
         """
-        with self._database.writing() as session:
+        with self._database.naming() as session:
             row = session.scalars(select(CollectionRow).where(CollectionRow.name == name)).first()
             if row is None and (aliased := store.find_collection(session, name)) is not None:
                 raise Conflict(
@@ -233,7 +229,7 @@ class Catalog:
         Raises:
             CollectionNotFound, CollectionExists
         """
-        with self._database.writing() as session:
+        with self._database.naming() as session:
             if session.scalars(select(CollectionRow).where(CollectionRow.name == alias)).first() is not None:
                 raise CollectionExists(f"there is a collection {alias!r} already", field="alias")
             row = store.found_collection(session, name)
@@ -245,7 +241,7 @@ class Catalog:
         Raises:
             AliasNotFound
         """
-        with self._database.writing() as session:
+        with self._database.naming() as session:
             row = session.get(AliasRow, alias)
             if row is None:
                 raise AliasNotFound(f"there is no alias {alias!r}; GET /aliases lists them", field="alias")

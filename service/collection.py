@@ -126,7 +126,7 @@ class Collection:
                 return Receipt.from_json(kept)
             store.write_items(session, row, writes, time.time())
             receipt = Receipt(self.name, row.seq, batch.ordered_results())
-            if terms.once is not None and writes:
+            if terms.once is not None:
                 receipts.keep_receipt(session, self.id, terms.once, receipt.to_json(), time.time())
             return receipt
 

@@ -42,7 +42,7 @@ class CodewellError(Exception):
     """The root: `title` is the kind of error in words, `field` the part of the request it is about."""
 
     status: ClassVar[int] = 500
-    title: ClassVar[str] = "Internal error"
+    title: str = "Internal error"
 
     def __init__(self, detail: str, *, field: str | None = None) -> None:
         super().__init__(detail)

@@ -30,7 +30,7 @@ class JobState(StrEnum):
 
 FEWEST_ITEMS = 100
 """Below this, exact search costs nothing and a codec learns nothing."""
-MOST_STARTS = 3
+MOST_CRASHES = 3
 ACTIVE = (JobState.QUEUED, JobState.RUNNING)
 
 
@@ -106,7 +106,8 @@ class Jobs:
             due = [row.id for row in session.scalars(untrained)]
         for collection_id in due:
             with self._database.writing() as session:
-                row = store.lock_collection(session, collection_id)
+                # A collection that is locked for long must not hold up all jobs: it comes in a later round.
+                row = store.lock_collection(session, collection_id, skip_locked=True)
                 if row is not None and not session.scalar(select(exists().where(JobRow.collection_id == row.id))):
                     _queued(session, row, "train", {})
 
@@ -162,7 +163,7 @@ class Jobs:
     def claim(self, owner: str) -> Claim | None:
         """Takes the oldest queued job and marks it running under `owner`; none where there is none.
 
-        A job that has been started three times and never came to an end is failed: it may be what kills the server.
+        A job that has been cut off three times is failed: it may be what kills the server.
         """
         oldest = select(JobRow).where(JobRow.state == JobState.QUEUED).order_by(JobRow.created_at).limit(1)
         with self._database.reading() as session:  # the usual look finds nothing, and needs no write lock for it
@@ -172,9 +173,9 @@ class Jobs:
             job = session.scalars(oldest.with_for_update(skip_locked=True)).first()
             if job is None:
                 return None
-            if job.starts >= MOST_STARTS:
+            if job.crashes >= MOST_CRASHES:
                 job.state, job.finished_at = JobState.FAILED, time.time()
-                job.message = f"the server ended {job.starts} times while this job ran; was memory short?"
+                job.message = f"the server was cut off {job.crashes} times while this job ran; was memory short?"
                 return None
             job.state, job.started_at, job.starts, job.owner = JobState.RUNNING, time.time(), job.starts + 1, owner
             return Claim(job.id, job.starts)
@@ -190,20 +191,21 @@ class Jobs:
                 session.execute(own.values(beat=JobRow.beat + 1))
         return {Claim(job_id, starts): beat for job_id, starts, beat, job_owner in rows if job_owner != owner}
 
-    def requeue(self, claim: Claim) -> None:
-        """Puts a job back whose runner is gone, unless somebody did so already."""
-        self._requeue(JobRow.id == claim.job_id, JobRow.starts == claim.starts)
+    def requeue(self, claim: Claim, *, crashed: bool) -> None:
+        """Puts a job back whose process or runner has ended, unless somebody did so already."""
+        self._requeue((JobRow.id == claim.job_id) & (JobRow.starts == claim.starts), crashed)
 
-    def requeue_of(self, owner: str) -> None:
-        """Puts back the jobs of an earlier process of the same owner; a training goes on from its checkpoint."""
-        self._requeue((JobRow.owner == owner) | JobRow.owner.is_(None))
+    def requeue_of(self, owner: str, *, crashed: bool) -> None:
+        """Puts back what the owner left running; a training goes on from its checkpoint."""
+        self._requeue((JobRow.owner == owner) | JobRow.owner.is_(None), crashed)
 
-    def _requeue(self, *which: ColumnElement[bool]) -> None:
-        running = update(JobRow).where(JobRow.state == JobState.RUNNING, *which)
+    def _requeue(self, which: ColumnElement[bool], crashed: bool) -> None:
+        running = update(JobRow).where(JobRow.state == JobState.RUNNING, which)
         unwanted = running.where(JobRow.cancel_requested)
+        put_back = {"state": JobState.QUEUED, "message": "taken up again after a restart"}
         with self._database.writing() as session:
             session.execute(unwanted.values(state=JobState.CANCELLED, finished_at=time.time()))
-            session.execute(running.values(state=JobState.QUEUED, message="taken up again after a restart"))
+            session.execute(running.values(crashes=JobRow.crashes + int(crashed), **put_back))
 
     def is_active(self, job_id: str) -> bool:
         """Whether a job is queued or running."""

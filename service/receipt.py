@@ -94,5 +94,5 @@ def _said(error: CodewellError) -> list[str | None]:
 
 def _error(title: str, detail: str, field: str | None) -> CodewellError:
     error = CodewellError(detail, field=field)
-    error.title = title  # type: ignore[misc]
+    error.title = title
     return error

@@ -1,14 +1,13 @@
 """Runs queued jobs, each in a spawned process at low priority. Knows no HTTP; a job's state is in the database."""
 
-import contextlib
 import fcntl
 import logging
 import multiprocessing
 import os
 import shutil
 import signal
-import socket
 import time
+import uuid
 from functools import partial
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -46,7 +45,7 @@ NICE = 10
 class Runner:
     """A thread that starts jobs, and notices when one's process ends without a word.
 
-    Of the processes over one data folder the one that holds its lock runs the jobs; when that ends, another takes over.
+    Of the processes over one folder of jobs the one that holds its lock runs them; when that ends, another takes over.
     Runners of other machines are known by their beats, which need no clock in common.
     """
 
@@ -54,7 +53,7 @@ class Runner:
         self._database = database
         self._settings = settings
         self._jobs = jobs
-        self._owner = f"{socket.gethostname()}:{settings.data_dir.resolve()}"[:255]
+        self._owner = ""
         self._lock: IO[str] | None = None
         self._leads = False
         """It has the lock, and has put back what was left running."""
@@ -78,7 +77,10 @@ class Runner:
             process.terminate()
             process.join()
         if self._processes:
-            self._jobs.requeue_of(self._owner)
+            try:
+                self._jobs.requeue_of(self._owner, crashed=False)
+            except Unavailable as error:
+                log.warning("jobs that were running stay so until the next start: %s", error)
         if self._lock is not None:
             self._lock.close()
 
@@ -87,8 +89,8 @@ class Runner:
         while not self._stopping.wait(PAUSE_SECONDS if failed else LOOK_SECONDS):
             try:
                 if self._elected():
+                    self._beat()  # before what may wait for a lock, or another machine would take its jobs
                     self._look()
-                    self._beat()
                     self._tidy()
                 failed = False
             except Exception:
@@ -104,10 +106,11 @@ class Runner:
 
     def _elected(self) -> bool:
         if self._lock is None:
-            self._lock = locked(self._settings.data_dir / "jobs.lock", wait=False)
+            self._lock = locked(self._settings.jobs_dir / "lock", wait=False)
         if self._lock is not None and not self._leads:
-            self._jobs.requeue_of(self._owner)
-            remove_leftovers(self._settings.data_dir, self._jobs)
+            self._owner = owner_of(self._settings.jobs_dir)
+            self._jobs.requeue_of(self._owner, crashed=True)
+            remove_leftovers(self._settings.jobs_dir, self._jobs)
             self._leads = True
         return self._leads
 
@@ -123,14 +126,14 @@ class Runner:
             self._beats[claim] = (beat, since if beat == before else now)
             if now - self._beats[claim][1] > LEASE_SECONDS:
                 log.warning("job %s has not been heard of for %s seconds; taking it up", claim.job_id, LEASE_SECONDS)
-                self._jobs.requeue(claim)
+                self._jobs.requeue(claim, crashed=True)
 
     def _look(self) -> None:
         for ended, process in list(self._processes.items()):
             if process.exitcode is not None:
                 process.join()
                 if process.exitcode in PUT_BACK:
-                    self._jobs.requeue(ended)
+                    self._jobs.requeue(ended, crashed=False)
                 elif process.exitcode != 0:
                     reason = f"the job's process ended with exit code {process.exitcode}"
                     reason += " (killed; was memory short?)" if process.exitcode == -signal.SIGKILL else ""
@@ -166,7 +169,7 @@ def run_job(settings: Settings, claim: Claim) -> None:
     faiss.omp_set_num_threads(settings.cores)
     database = Database(settings.database)
     jobs = Jobs(database)
-    scratch = settings.data_dir / "jobs" / claim.job_id
+    scratch = settings.jobs_dir / claim.job_id
     scratch.mkdir(parents=True, exist_ok=True)
     working = locked(scratch / "lock")  # an earlier start whose server was killed ends at its next report
     try:
@@ -215,12 +218,19 @@ class _Reporter:
             raise TrainingStopped
 
 
-def remove_leftovers(data_dir: Path, jobs: Jobs) -> None:
+def remove_leftovers(jobs_dir: Path, jobs: Jobs) -> None:
     """Deletes scratch folders of jobs that are over."""
-    with contextlib.suppress(FileNotFoundError):
-        for folder in (data_dir / "jobs").iterdir():
-            if not jobs.is_active(folder.name):
-                shutil.rmtree(folder, ignore_errors=True)
+    for folder in jobs_dir.iterdir():
+        if folder.is_dir() and not jobs.is_active(folder.name):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def owner_of(jobs_dir: Path) -> str:
+    """What jobs of this folder are owned by: drawn once, since names of hosts and paths repeat from box to box."""
+    file = jobs_dir / "owner"
+    if not file.exists() or not file.read_text().strip():
+        file.write_text(uuid.uuid4().hex)
+    return file.read_text().strip()
 
 
 def locked(path: Path, *, wait: bool = True) -> IO[str] | None:

@@ -78,6 +78,10 @@ def _serve_together(settings: Settings, listener: socket.socket, started: Callab
     class Workers(Multiprocess):
         greeted = False
 
+        def handle_hup(self) -> None:
+            """The terminal was closed: as for one process, that is the end."""
+            self.handle_term()
+
         def keep_subprocess_alive(self) -> None:
             super().keep_subprocess_alive()
             if not self.greeted and all(worker.is_ready() for worker in self.processes):
@@ -151,8 +155,8 @@ def _check_storage(settings: Settings) -> None:
 
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
-        (settings.data_dir / "jobs").mkdir(exist_ok=True)
-        next((settings.data_dir / "jobs").iterdir(), None)
+        settings.jobs_dir.mkdir(exist_ok=True)
+        next(settings.jobs_dir.iterdir(), None)
     except OSError as error:
         raise CannotServe(f"the data folder {settings.data_dir} cannot be used: {error.strerror}") from error
     try:
@@ -162,7 +166,8 @@ def _check_storage(settings: Settings) -> None:
         finally:
             database.close()
     except (SQLAlchemyError, CodewellError, OSError, ValueError, ImportError) as error:
-        reason = getattr(error, "orig", None) or error
+        cause = error.__cause__ or error  # what the driver says tells a wrong password from a missing database
+        reason = getattr(cause, "orig", None) or cause
         where = "of CODEWELL_DATABASE_URL" if settings.database_url else settings.data_dir / "codewell.db"
         raise CannotServe(f"the database {where} cannot be used: {str(reason).splitlines()[0]}") from error
 

@@ -1,5 +1,6 @@
 """Every setting, read from the environment here and nowhere else."""
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Literal, Self
@@ -114,6 +115,14 @@ class Settings(BaseSettings):
     def cores_each(self) -> int:
         """Threads of one worker's own."""
         return max(1, self.cores // self.workers)
+
+    @property
+    def jobs_dir(self) -> Path:
+        """Folder of running jobs' files: one for each database, should two be served over one data folder."""
+        if self.database_url is None:
+            return self.data_dir / "jobs"
+        place = self.database_url.rpartition("@")[2]  # without user and password, which may change
+        return self.data_dir / f"jobs-{hashlib.blake2b(place.encode(), digest_size=4).hexdigest()}"
 
     @property
     def database(self) -> str:

@@ -158,7 +158,9 @@ def start_server(data_dir: Path, **settings: str) -> Server:
     environment |= {f"CODEWELL_{name}": value for name, value in (defaults | settings).items()}
     log = data_dir / "server.log"
     with log.open("ab") as output:
-        process = subprocess.Popen(SERVE, env=environment, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            SERVE, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
     url = f"http://127.0.0.1:{port}"
     client = httpx.Client(base_url=url, timeout=60)
     end = time.monotonic() + 60

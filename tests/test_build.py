@@ -18,7 +18,8 @@ import pytest
 
 from models import Metric, Vectors, exact_neighbours, recall
 from service.builds.generation import Generation
-from service.errors import DamagedGeneration
+from service.builds.inputs import Reading
+from service.errors import BuildError, DamagedGeneration
 from service.index.segment import IndexKind
 from service.index.view import View
 from tests.conftest import clustered
@@ -295,6 +296,20 @@ def test_a_damaged_shard_is_refused_by_name(reference: Path, tmp_path: Path) -> 
         Generation.open(tmp_path / "out")
     assert built(source, "--output", tmp_path / "out", *FAST)["encoded"] == 0
     assert len(Generation.open(tmp_path / "out")) == N
+    codec = next((tmp_path / "out").glob("generation-*/codec.safetensors"))
+    codec.unlink()
+    with pytest.raises(DamagedGeneration, match=r"codec\.safetensors .* again with --retrain"):
+        Generation.open(tmp_path / "out")
+    assert built(source, "--output", tmp_path / "out", *FAST, "--retrain")["codec"] == "trained"
+    assert len(Generation.open(tmp_path / "out")) == N
+
+
+def test_without_pyarrow_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "service.builds.arrow", raising=False)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(BuildError, match=r"needs pyarrow: pip install 'codewell\[build\]'"):
+        Reading().reader(tmp_path / "v.parquet")
+    assert Reading().reader(npy(tmp_path / "v.npy", VECTORS)).parts(N) == [(0, N, 0)]
 
 
 def test_what_cannot_be_built_is_said_in_one_line(tmp_path: Path) -> None:

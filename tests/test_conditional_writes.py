@@ -111,6 +111,15 @@ def test_a_request_sent_twice_is_done_once(collection: Collection) -> None:
         collection.ingest([item("b", 2)], Terms(once=OnceKey("key", b"y" * 16)))
 
 
+def test_a_repeat_of_what_changed_nothing_undoes_no_later_change(collection: Collection) -> None:
+    collection.ingest([item("a", 0)])
+    once = Terms(once=OnceKey("key", b"x" * 16))
+    assert outcomes(collection.ingest([item("a", 0)], once)) == ["unchanged"]
+    collection.ingest([item("a", 1)])
+    assert outcomes(collection.ingest([item("a", 0)], once)) == ["unchanged"]
+    assert stored(collection, "a") == ('{"v":1}', 2)
+
+
 def test_racing_repeats_are_done_once(collection: Collection) -> None:
     def send(_: int) -> Receipt:
         return collection.ingest([item(f"i{n}", n) for n in range(5)], Terms(once=OnceKey("key", b"x" * 16)))
@@ -157,6 +166,9 @@ def test_conditions_over_http(server: Server, name: str) -> None:
     assert server.client.delete(f"/collections/{name}/items/a?if_seq=4").status_code == 204
 
     line = '{"id": "s", "vector": [1, 1]}\n'
+    keyed = {"content-type": "application/x-ndjson", "Idempotency-Key": "x"}
+    streamed = server.client.post(f"/ingest?collection={name}", content=line, headers=keyed)
+    assert (streamed.status_code, streamed.json()["field"]) == (422, "Idempotency-Key")
     for status_of in ("inserted", "rejected"):
         answer = server.client.post(
             f"/ingest?collection={name}&mode=insert", content=line, headers={"content-type": "application/x-ndjson"}

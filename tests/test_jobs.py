@@ -10,9 +10,11 @@ from models import TrainingStopped
 from service.generation import Build
 from service.jobs import Claim, Jobs, JobState, fence
 from service.originals import Originals
-from service.store import payload, schema
+from service.runner import owner_of
+from service.store import payload, schema, store
 from service.store.database import Database
 from service.store.tables import CollectionRow
+from tests.postgres import Postgres
 from tests.test_collection import VECTORS, catalog_of, item
 
 TINY_8 = {"codec": {"bytes": 8}, "training": {"epochs": 2}}
@@ -43,11 +45,11 @@ def test_beats_tell_the_living_from_the_gone(jobs: Jobs) -> None:
     assert jobs.beat("second") == {claim: 1}
     assert jobs.beat("first") == {}  # its own are not among the others'
 
-    jobs.requeue(claim)
+    jobs.requeue(claim, crashed=True)
     assert jobs.get(job.id).state is JobState.QUEUED
     again = jobs.claim("second")
     assert again == Claim(job.id, 2)
-    jobs.requeue(claim)  # said again of a start that is past
+    jobs.requeue(claim, crashed=True)  # said again of a start that is past
     assert jobs.get(job.id).state is JobState.RUNNING
 
 
@@ -56,7 +58,7 @@ def test_an_earlier_start_is_not_listened_to(jobs: Jobs) -> None:
     first = jobs.claim("first")
     assert first is not None
     assert jobs.report(first, 0.5, "half")
-    jobs.requeue(first)
+    jobs.requeue(first, crashed=True)
     second = jobs.claim("second")
     assert second is not None
     assert not jobs.report(first, 0.9, "more")
@@ -68,23 +70,26 @@ def test_an_earlier_start_is_not_listened_to(jobs: Jobs) -> None:
 
 def test_a_runner_that_comes_back_takes_its_own_jobs_up_at_once(jobs: Jobs) -> None:
     mine, wanted = jobs.submit("c", "train", {}), jobs.claim("first")
-    jobs.requeue_of("other")
+    jobs.requeue_of("other", crashed=True)
     assert jobs.get(mine.id).state is JobState.RUNNING
-    jobs.requeue_of("first")
+    jobs.requeue_of("first", crashed=True)
     assert jobs.get(mine.id).state is JobState.QUEUED
     assert wanted is not None
     jobs.claim("first")
     jobs.cancel(mine.id)
-    jobs.requeue_of("first")
+    jobs.requeue_of("first", crashed=True)
     assert jobs.get(mine.id).state is JobState.CANCELLED
 
 
-def test_what_ends_three_servers_is_failed(jobs: Jobs) -> None:
+def test_what_cuts_three_servers_off_is_failed_and_orderly_ends_do_not_count(jobs: Jobs) -> None:
     job = jobs.submit("c", "train", {})
+    for start in range(1, 6):
+        assert jobs.claim("first") == Claim(job.id, start)
+        jobs.requeue_of("first", crashed=False)
     for _ in range(3):
         claim = jobs.claim("first")
         assert claim is not None
-        jobs.requeue(claim)
+        jobs.requeue(claim, crashed=True)
     assert jobs.claim("first") is None
     assert (jobs.get(job.id).state, "memory" in jobs.get(job.id).message) == (JobState.FAILED, True)
 
@@ -100,7 +105,7 @@ def test_a_superseded_start_publishes_and_frees_nothing(database_url: str, tmp_p
 
     def lose_the_job(_: float, message: str) -> None:
         if message == "publishing":  # after its last report; another runner takes it for gone
-            jobs.requeue(first)
+            jobs.requeue(first, crashed=True)
             assert jobs.claim("second") is not None
 
     build = Build(database, collection.id, TINY_8, tmp_path / "a", lose_the_job, partial(fence, first))
@@ -113,3 +118,28 @@ def test_a_superseded_start_publishes_and_frees_nothing(database_url: str, tmp_p
     assert len(collection.follower.catch_up()) == 300
     assert collection.follower.catch_up().generation_id == result["generation"]
     database.close()
+
+
+def test_a_locked_collection_holds_no_other_job_up(postgres: Postgres) -> None:
+    database, catalog = catalog_of(postgres.new_database())
+    for name in ("locked", "free"):
+        catalog.create(name, dimension=8).ingest([item(str(v), VECTORS[v]) for v in range(120)])
+    jobs = Jobs(database)
+    with database.writing() as holder:
+        store.find_collection(holder, "locked", lock=True)
+        jobs.submit_due_trainings(100)
+        assert [job.collection for job in jobs.list()] == ["free"]
+    jobs.submit_due_trainings(100)
+    assert sorted(job.collection for job in jobs.list()) == ["free", "locked"]
+    database.close()
+
+
+def test_a_folder_of_jobs_keeps_its_owner(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    first = owner_of(tmp_path / "a")
+    assert len(first) == 32
+    assert owner_of(tmp_path / "a") == first
+    assert owner_of(tmp_path / "b") != first
+    (tmp_path / "b" / "owner").write_text("")  # cut off while it was written
+    assert len(owner_of(tmp_path / "b")) == 32

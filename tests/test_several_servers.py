@@ -3,6 +3,8 @@
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from sqlalchemy import make_url
 
 from tests.conftest import Server, clustered, start_server
 from tests.postgres import Postgres
@@ -109,6 +112,45 @@ def test_workers_agree_and_are_replaced(new_server: Callable[..., Server]) -> No
     again = new_server(WORKERS="2")
     assert nearest(again, 3)[0][0] == "i3"
     assert again.stop() == 0, again.log.read_text()
+
+
+def test_trainings_outlive_any_number_of_orderly_restarts(new_server: Callable[..., Server]) -> None:
+    server = new_server()
+    server.post("/ingest", {"collection": "c", "items": items(0, 2000)})
+    longer = {"codec": {"decoder_hidden": [1024]}, "training": {"epochs": 40, "learning_rate": 1e-4}}
+    job = server.post("/collections/c/train", longer, 202)["id"]
+    for _ in range(4):
+        until(lambda server=server: server.get(f"/jobs/{job}")["state"] == "running")  # type: ignore[misc]
+        os.killpg(server.process.pid, signal.SIGTERM)  # as systemd does: the job's process gets it too
+        assert server.process.wait(20) == 0, server.log.read_text()
+        server.client.close()
+        server = new_server()
+    assert server.finished(job, seconds=100)["state"] == "succeeded"
+    assert server.stop() == 0
+
+
+def test_two_databases_over_one_data_folder_run_their_own_jobs(tmp_path: Path, postgres: Postgres) -> None:
+    servers = [start_server(tmp_path / "data", DATABASE_URL=postgres.new_database()) for _ in range(2)]
+    for server in servers:
+        server.post("/ingest", {"collection": "c", "items": items(0, 300)})
+        server.trained("c", codec={"bytes": 8}, training={"epochs": 2})
+    for server in servers:
+        assert server.stop() == 0, server.log.read_text()
+
+
+def test_what_is_wrong_with_a_postgresql_url_is_said(tmp_path: Path, postgres: Postgres) -> None:
+    there = postgres.new_database()
+    for url, reason in (
+        (make_url(there).set(database="missing").render_as_string(hide_password=False), "does not exist"),
+        ("postgresql://me:secret@no-such-host.invalid/x", "no-such-host.invalid"),
+        ("postgresql://me:secret@127.0.0.1:1/x", "refused"),
+        ("mysql://me:secret@h/x", "neither sqlite:///FILE nor postgresql"),
+    ):
+        environment = os.environ | {"CODEWELL_DATABASE_URL": url, "CODEWELL_DATA_DIR": str(tmp_path)}
+        command = [sys.executable, "-m", "service.cli", "serve", "--port", "0"]
+        ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        assert (ran.returncode, reason in ran.stderr, "secret" in ran.stderr) == (1, True, False), ran.stderr
+        assert len(ran.stderr.splitlines()) == 1
 
 
 def test_a_worker_is_replaced_while_the_database_is_away(

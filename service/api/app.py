@@ -4,11 +4,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 
 from service.api import collections, health, ingest, ingest_stream, items, jobs, problems, search
 from service.api.body_limit import BodyLimit
+from service.api.dependencies import without_nul
 from service.bootstrap import Codewell
 from service.settings import Settings
 
@@ -33,6 +34,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         redirect_slashes=False,
         responses=problems.responses(),
+        dependencies=[Depends(without_nul)],
     )
     problems.install(app)
     for routes in (ingest_stream, ingest, search, collections, items, jobs, health):

@@ -7,6 +7,7 @@ from fastapi import Depends, Header, Request
 
 from service.bootstrap import Codewell
 from service.collection import Collection
+from service.errors import NotFound
 from service.terms import OnceKey
 
 
@@ -25,6 +26,12 @@ def collection(name: str, running: CodewellDep) -> Collection:
 
 
 CollectionDep = Annotated[Collection, Depends(collection)]
+
+
+async def without_nul(request: Request) -> None:
+    """Refuses what no database stores, and PostgreSQL does not even look for."""
+    if "\0" in request.scope["path"] or any("\0" in value for value in request.query_params.values()):
+        raise NotFound("nothing has a name or id with a NUL character")
 
 
 async def once(

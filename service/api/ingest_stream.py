@@ -54,6 +54,11 @@ async def ingest_stream(
     mode: WriteMode = WriteMode.UPSERT,
 ) -> StreamResponse | Response:
     """Reads lines as they come; while a batch is committed nothing is read, so memory holds one batch."""
+    if "idempotency-key" in request.headers:
+        raise InvalidInput(
+            "a stream is committed batch by batch, and so has no receipt that could be given again; leave the key out",
+            field="Idempotency-Key",
+        )
     if atomic:
         raise InvalidInput("a stream is committed batch by batch and cannot be atomic", field="atomic")
     stream = _Stream(codewell, collection, Terms(mode=mode))

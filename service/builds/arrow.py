@@ -1,5 +1,6 @@
 """Reads Parquet, Arrow IPC files and Arrow streams, with pyarrow. Knows no other format."""
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -84,13 +85,13 @@ class TableReader(Reader):
         problems = {int(rows[position]): f"{self._columns.vector}: missing" for position in missing.tolist()}
         return Block(rows, batch.column(self._columns.id).to_pylist(), values, lengths, problems)
 
+    @abstractmethod
     def _open(self) -> Any:
         """The schema; fills `_sizes`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _batches(self, part: Part, size: int) -> Iterator[Any]:
         """Record batches of at most `size` rows that make up the part."""
-        raise NotImplementedError
 
 
 class ParquetReader(TableReader):

@@ -46,8 +46,10 @@ class Generation:
         """
         manifest = Manifest.load(folder)
         if (name := manifest.damaged(folder, thoroughly=True)) is not None:
+            again = " with --retrain" if name.endswith("codec.safetensors") else ""
             raise DamagedGeneration(
-                f"{folder / name} is not the file that was written; remove it and run the same `codewell build` again",
+                f"{folder / name} is not the file that was written; remove it and run the same `codewell build` again"
+                f"{again}",
                 field=name,
             )
         codec = load_codec((folder / manifest.generation / "codec.safetensors").read_bytes())

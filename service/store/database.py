@@ -45,7 +45,7 @@ class Database:
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         if self.is_sqlite:
             self.engine = _sqlite(parsed, busy_seconds)
-        elif parsed.get_backend_name() == "postgresql":
+        elif parsed.get_backend_name() in ("postgresql", "postgres"):  # the latter is what some hosts hand out
             self.engine = _postgres(parsed, busy_seconds)
         else:
             raise ValueError(f"{parsed.get_backend_name()} is neither sqlite:///FILE nor postgresql://USER@HOST/NAME")
@@ -68,10 +68,19 @@ class Database:
                 session.connection().exec_driver_sql("NOTIFY codewell")
 
     @contextmanager
+    def naming(self) -> Iterator[Session]:
+        """A writing session for what collections and aliases are called: one at a time over all processes."""
+        with self.writing() as session:
+            if not self.is_sqlite:
+                session.connection().exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('codewell names'))")
+            yield session
+
+    @contextmanager
     def migrating(self) -> Iterator[Connection]:
-        """A transaction that one process at a time is in."""
+        """A transaction that one process at a time is in; the others wait for as long as it takes."""
         with self.translated_errors(), self._writer.begin() as connection:
             if not self.is_sqlite:
+                connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
                 connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('codewell'))")
             yield connection
 

@@ -90,9 +90,9 @@ def found_collection(session: Session, name: str) -> CollectionRow:
     return row
 
 
-def lock_collection(session: Session, collection_id: int) -> CollectionRow | None:
-    """The collection's row under its lock; none where it was deleted."""
-    statement = select(CollectionRow).where(CollectionRow.id == collection_id).with_for_update()
+def lock_collection(session: Session, collection_id: int, *, skip_locked: bool = False) -> CollectionRow | None:
+    """The collection's row under its lock; none where it was deleted or, with `skip_locked`, another has the lock."""
+    statement = select(CollectionRow).where(CollectionRow.id == collection_id).with_for_update(skip_locked=skip_locked)
     return session.scalars(statement.execution_options(populate_existing=True)).first()
 
 

@@ -149,6 +149,8 @@ class JobRow(Base):
     """queued, running, succeeded, failed or cancelled"""
     cancel_requested: Mapped[bool] = mapped_column(default=False)
     starts: Mapped[int] = mapped_column(default=0)
+    crashes: Mapped[int] = mapped_column(default=0, server_default="0")
+    """Starts that ended without a word."""
     owner: Mapped[str | None] = mapped_column(String(255))
     """The runner that has it, while it runs."""
     beat: Mapped[int] = mapped_column(default=0, server_default="0")
