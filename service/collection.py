@@ -5,7 +5,6 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,15 +13,16 @@ from sqlalchemy.orm import Session
 
 from models import Metric, Neighbours, Vectors
 from service.batch import Batch
-from service.errors import CollectionNotFound, ItemNotFound, NoEncoder, OriginalsDropped, Unavailable
+from service.errors import CollectionNotFound, ItemNotFound, NoEncoder, Unavailable
 from service.follower import PAGE, Follower
 from service.index.exact import exact_search
 from service.index.segment import IndexKind, RowArray
 from service.index.view import View
 from service.item import Malformed, NewItem, checked_metadata, checked_vector, merge_patch
 from service.originals import Originals, decoded
+from service.query import Answer, Hit, Query, by_codes, why_fewer
 from service.receipt import Receipt, batch_rejected
-from service.search import Plan, Stage, search
+from service.search import Plan, search
 from service.store import payload, receipts, store
 from service.store.database import Database
 from service.store.tables import CollectionRow
@@ -33,39 +33,6 @@ log = logging.getLogger(__name__)
 
 ATTEMPTS = 5
 """Times that an ingest encodes again because the collection changed meanwhile."""
-
-
-@dataclass(frozen=True)
-class Query:
-    """One question: exactly one of `text`, `vector` ((D,) float32) and `id` is given."""
-
-    text: str | None
-    vector: NDArray[np.float32] | None
-    id: str | None
-    plan: Plan
-    field: str
-    """Where it stands in the request, for errors."""
-
-
-@dataclass(frozen=True)
-class Hit:
-    """One found item."""
-
-    item: store.Item
-    score: float
-    vector: NDArray[np.float32] | None = None
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The hits of one query, best first."""
-
-    hits: list[Hit]
-    generation: int | None
-    partial_reason: str | None
-    """Why there are fewer hits than there could be; none where there are not."""
-    warning: str | None = None
-    """What the encoder left out of a text that is longer than it reads."""
 
 
 class Collection:
@@ -201,7 +168,7 @@ class Collection:
         found: dict[int, tuple[RowArray, Vectors]] = {}
         for plan, members in plans.items():
             if dropped:
-                plan = _by_codes(plan, queries[members[0]].field)
+                plan = by_codes(plan, queries[members[0]].field)
             # A query by example does not answer with the example itself: one more is looked for, and it is left out.
             wider = Plan(plan.k + 1, plan.oversample, plan.kind, plan.stage)
             best = self._neighbours(view, points[members], wider if own_rows else plan)
@@ -221,7 +188,7 @@ class Collection:
                 if row in items
             ]
             missing = min(query.plan.k, len(view) - (index in own_rows)) - len(hits)
-            reason = _reason(query.plan, missing)
+            reason = why_fewer(query.plan, missing)
             answers.append(Answer(hits, view.generation_id, reason, warnings.get(index)))
         return answers
 
@@ -299,22 +266,3 @@ class Collection:
         if row is None:
             raise CollectionNotFound(self.name, field="collection")
         return row
-
-
-def _by_codes(plan: Plan, field: str) -> Plan:
-    """The plan where only codes are left."""
-    if plan.kind is IndexKind.EXACT or plan.stage is Stage.RESCORE:
-        asked = "index" if plan.kind is IndexKind.EXACT else "stage"
-        raise OriginalsDropped(
-            "this collection's vectors were dropped, only codes are left: leave it out, or ask for the stage refine",
-            field=f"{field}{asked}",
-        )
-    return Plan(plan.k, plan.oversample, plan.kind, plan.stage or Stage.REFINE)
-
-
-def _reason(plan: Plan, missing: int) -> str | None:
-    if missing <= 0:
-        return None
-    if plan.kind is IndexKind.BUCKETS:
-        return f"the nearest buckets held {missing} items too few, or some were deleted meanwhile; try the index faiss"
-    return f"{missing} items were deleted or replaced during the search"

@@ -1,7 +1,5 @@
 """A build of real files by the real command, and the folder it leaves."""
 
-import base64
-import gzip
 import json
 import os
 import random
@@ -9,23 +7,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from models import Metric, Vectors, exact_neighbours, recall
+from models import Metric, exact_neighbours, recall
 from service.builds.generation import Generation
 from service.builds.inputs import Reading
 from service.errors import BuildError, DamagedGeneration
 from service.index.segment import IndexKind
 from service.index.view import View
+from tests.build_files import DIM, FORMATS, VECTORS, N, ndjson, npy, table
 from tests.conftest import clustered
 
-N, DIM = 1_200, 16
-VECTORS = clustered(N, DIM)
 FAST = ("--bytes", "8", "--epochs", "2", "--shard-rows", "300", "--workers", "1")
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
@@ -43,57 +39,6 @@ def built(*arguments: str | Path, code: int = 0) -> Any:
 
 def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-def npy(path: Path, vectors: Vectors) -> Path:
-    np.save(path, vectors)
-    return path
-
-
-def ndjson(path: Path, vectors: Vectors) -> Path:
-    def line(row: int, vector: Any) -> str:
-        packed = base64.b64encode(vector.tobytes()).decode() if row % 2 else vector.tolist()
-        return json.dumps({"id": row, "vector": packed, "text": "ignored"}) + "\n"
-
-    content = "".join(line(row, vector) for row, vector in enumerate(vectors)).encode()
-    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
-    return path
-
-
-def table(path: Path, vectors: Vectors, *, fixed: bool = False) -> Path:
-    import pyarrow as pa
-    import pyarrow.feather as feather
-    import pyarrow.parquet as pq
-
-    numbers = pa.array(vectors.ravel())
-    lists = pa.FixedSizeListArray.from_arrays(numbers, vectors.shape[1]) if fixed else pa.array(vectors.tolist())
-    content = pa.table(
-        {"id": [str(row) for row in range(len(vectors))], "vector": lists, "other": [1.5] * len(vectors)}
-    )
-    if path.suffix == ".parquet":
-        pq.write_table(content, path, row_group_size=250)
-    elif path.suffix == ".feather":
-        feather.write_feather(content, path, chunksize=250)
-    else:  # as datasets' save_to_disk leaves it
-        path.mkdir()
-        (path / "state.json").write_text(json.dumps({"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}))
-        with (
-            pa.OSFile(str(path / "data-00000-of-00001.arrow"), "wb") as file,
-            pa.ipc.new_stream(file, content.schema) as to,
-        ):
-            to.write_table(content, max_chunksize=250)
-    return path
-
-
-FORMATS: dict[str, Callable[[Path], Path]] = {
-    "ndjson": lambda folder: ndjson(folder / "v.ndjson", VECTORS),
-    "ndjson.gz": lambda folder: ndjson(folder / "v.ndjson.gz", VECTORS),
-    "float16": lambda folder: npy(folder / "v.npy", VECTORS.astype(np.float16)),
-    "parquet": lambda folder: table(folder / "v.parquet", VECTORS),
-    "parquet, fixed": lambda folder: table(folder / "v.parquet", VECTORS, fixed=True),
-    "feather": lambda folder: table(folder / "v.feather", VECTORS, fixed=True),
-    "dataset": lambda folder: table(folder / "dataset", VECTORS),
-}
 
 
 @pytest.fixture(scope="module")

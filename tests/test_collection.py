@@ -1,8 +1,5 @@
 """A collection over a real SQLite file or PostgreSQL equals a dict searched exactly, here and where it is followed."""
 
-import json
-import shutil
-import tempfile
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,38 +7,27 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    rule,
-    run_state_machine_as_test,
-)
 from sqlalchemy import func, select
 
 from models import Metric, TrainingStopped, Vectors, exact_neighbours
 from service.catalog import Catalog
-from service.collection import Collection, Query
+from service.collection import Collection
 from service.errors import BatchRejected, InvalidInput, ItemNotFound, NoEncoder, OtherEncoder, Unavailable
 from service.generation import Build
 from service.index.segment import IndexKind
 from service.item import Malformed, NewItem
+from service.query import Query
 from service.receipt import ItemStatus
 from service.search import Plan, Stage
-from service.store import schema, store
+from service.store import schema
 from service.store.database import Database
 from service.store.tables import CodeRow, GenerationRow
 from service.terms import Terms
 from service.text.encoder import Encoded
 from tests.conftest import clustered
-from tests.postgres import Postgres
 
 DIM = 8
 VECTORS = clustered(400, DIM)
-IDS = st.sampled_from([f"item-{number}" for number in range(30)])
-BATCHES = st.dictionaries(IDS, st.tuples(st.integers(0, 399), st.integers(0, 2)), min_size=1, max_size=12)
 
 
 def catalog_of(where: Path | str) -> tuple[Database, Catalog]:
@@ -58,117 +44,6 @@ def item(item_id: str, vector: Vectors, **metadata: Any) -> NewItem:
 def nearest(collection: Collection, vector: Vectors, k: int, kind: IndexKind = IndexKind.FAISS) -> list[str]:
     query = Query(None, vector, None, Plan(k, 10, kind, Stage.RESCORE), "")
     return [hit.item.item_id for hit in collection.search([query])[0].hits]
-
-
-class CollectionMachine(RuleBasedStateMachine):
-    """Any sequence of ingest, update, delete, patch, restart and publish, against a plain dict."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.folder = Path(tempfile.mkdtemp())
-        self.where = self.place()
-        self.expected: dict[str, tuple[int, dict[str, Any]]] = {}
-        self.changes = 0
-
-    def place(self) -> Path | str:
-        return self.folder
-
-    @initialize()
-    def begin(self) -> None:
-        self.database, catalog = catalog_of(self.where)
-        self.writer = catalog.create("c", dimension=DIM, metric=Metric.L2)
-        self.other_database, other = catalog_of(self.where)
-        self.reader = other.open("c")
-
-    @rule(batch=BATCHES)
-    def ingest(self, batch: dict[str, tuple[int, int]]) -> None:
-        receipt = self.writer.ingest([item(name, VECTORS[v], tag=tag) for name, (v, tag) in batch.items()])
-        for result, (name, (v, tag)) in zip(receipt.results, batch.items(), strict=True):
-            before, after = self.expected.get(name), (v, {"tag": tag})
-            known = ItemStatus.UPDATED if before != after else ItemStatus.UNCHANGED
-            assert result.status is (ItemStatus.INSERTED if before is None else known)
-            self.expected[name] = after
-            self.changes += before != after
-        assert receipt.seq == self.changes
-
-    @rule(ids=st.lists(IDS, max_size=5, unique=True))
-    def delete(self, ids: list[str]) -> None:
-        seq, deleted = self.writer.delete(ids)
-        assert deleted == {name for name in ids if self.expected.pop(name, None)}
-        self.changes += len(deleted)
-        assert seq == self.changes
-
-    @rule(name=IDS, value=st.integers(5, 6))
-    def patch(self, name: str, value: int) -> None:
-        if name not in self.expected:
-            with pytest.raises(ItemNotFound):
-                self.writer.patch(name, {"more": value}, 1000)
-            return
-        v, metadata = self.expected[name]
-        self.changes += metadata.get("more") != value
-        self.expected[name] = v, metadata | {"more": value}
-        assert self.writer.patch(name, {"more": value}, 1000).item.item_id == name
-
-    @rule(keep=st.integers(0, 12))
-    def cut_the_log(self, keep: int) -> None:
-        with self.database.writing() as session:
-            row = store.lock_collection(session, self.writer.id)
-            assert row is not None
-            before = row.floor_seq
-            assert store.purge_changes(session, row, keep, 1_000) == (self.changes - keep > before)
-            assert row.floor_seq == max(before, self.changes - keep)
-
-    @rule()
-    def restart(self) -> None:
-        self.database.close()
-        self.database, catalog = catalog_of(self.where)
-        self.writer = catalog.open("c")
-
-    @rule(v=st.integers(0, 399), k=st.integers(1, 6))
-    def search(self, v: int, k: int) -> None:
-        self.reader.follower.catch_up()
-        names = sorted(self.expected)
-        if not names:
-            assert nearest(self.writer, VECTORS[v], k) == []
-            return
-        base = VECTORS[[self.expected[name][0] for name in names]]
-        scores = exact_neighbours(base, VECTORS[v : v + 1], min(k, len(names)), Metric.L2).scores[0]
-        for collection in (self.writer, self.reader):
-            found = nearest(collection, VECTORS[v], k)
-            own = [-float(((VECTORS[self.expected[name][0]] - VECTORS[v]) ** 2).sum()) for name in found]
-            np.testing.assert_allclose(own, scores, rtol=1e-3, atol=1e-2)
-
-    @invariant()
-    def every_item_is_there(self) -> None:
-        if not hasattr(self, "writer"):
-            return
-        names = [f"item-{number}" for number in range(30)]
-        for name, hit in zip(names, self.writer.get(names, vectors=True), strict=True):
-            if name in self.expected:
-                v, metadata = self.expected[name]
-                assert hit is not None
-                assert hit.vector is not None
-                assert np.array_equal(hit.vector, VECTORS[v])
-                assert json.loads(hit.item.metadata) == metadata
-            else:
-                assert hit is None
-
-    def teardown(self) -> None:
-        self.database.close()
-        self.other_database.close()
-        shutil.rmtree(self.folder)
-
-
-TestCollectionMachine = CollectionMachine.TestCase
-TestCollectionMachine.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)
-
-
-def test_the_same_over_postgresql(postgres: Postgres) -> None:
-    class OverPostgres(CollectionMachine):
-        def place(self) -> str:
-            return postgres.new_database()
-
-    run_state_machine_as_test(OverPostgres, settings=settings(max_examples=8, stateful_step_count=15, deadline=None))
 
 
 @pytest.fixture

@@ -7,13 +7,14 @@ import pytest
 from sqlalchemy import select
 
 from models import Metric, exact_neighbours
-from service.collection import Collection, Query
+from service.collection import Collection
 from service.errors import InvalidInput, OriginalsDropped
 from service.generation import Build
 from service.index.segment import IndexKind
 from service.item import NewItem
 from service.jobs import Jobs
 from service.originals import KEPT_SAMPLE, Originals, decoded
+from service.query import Query
 from service.search import Plan, Stage
 from service.store import payload
 from service.store.tables import GenerationRow

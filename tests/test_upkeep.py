@@ -1,4 +1,4 @@
-"""The log is cut, and every view is still right: see also `cut_the_log` in test_collection.py."""
+"""The log is cut, and every view is still right: see also `cut_the_log` in test_collection_machine.py."""
 
 from sqlalchemy import func, select
 

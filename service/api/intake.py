@@ -4,9 +4,9 @@ import uuid
 from collections.abc import Sequence
 
 from service.api.schemas import IngestRequest, ItemIn, QueryIn, SearchRequest, Unreadable
-from service.collection import Query
 from service.errors import EmptyBatch, InvalidInput
 from service.item import Malformed, NewItem, checked_metadata
+from service.query import Query
 from service.search import Plan
 from service.settings import Settings
 

@@ -17,9 +17,9 @@ from pydantic import (
 
 from service.api.fields import ItemId, Name, Strict, Vector, is_text
 from service.api.problems import field_path, readable
-from service.collection import Answer, Hit
 from service.errors import CodewellError
 from service.index.segment import IndexKind
+from service.query import Answer, Hit
 from service.receipt import ItemResult, ItemStatus, Receipt
 from service.search import Stage
 from service.terms import WriteMode

@@ -8,7 +8,7 @@ from service.api import intake
 from service.api.dependencies import CodewellDep
 from service.api.schemas import AnswerOut, BatchResponse, QueryIn, SearchRequest, SearchResponse
 from service.bootstrap import Codewell
-from service.collection import Query
+from service.query import Query
 
 router = APIRouter(tags=["search"])
 

@@ -8,52 +8,22 @@ import hashlib
 import json
 import os
 import shutil
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models import Codec, Metric, fit, load_codec
+from models import Codec
+from service.builds.choice import chosen_codec
+from service.builds.config import BuildConfig
 from service.builds.duplicates import duplicates
-from service.builds.files import DRAFT, published, write_json
-from service.builds.inputs import Input, Reading, found, surveyed
+from service.builds.files import DRAFT, published
+from service.builds.inputs import Input, found, surveyed
 from service.builds.making import Making, Report, write_rejects
 from service.builds.manifest import NAME, Manifest, described
-from service.builds.sample import Queries, dimension, topped_up, training_set
+from service.builds.sample import Queries, topped_up
 from service.builds.shard import Shard, Task, shard_name
 from service.builds.workers import encode_all
-from service.codec_spec import TrainingSpec, codec_spec
 from service.errors import BuildError, TooManyRejects
-
-BYTES_A_NUMBER = 48
-"""RAM that a number of a block takes at most while it is read, checked and encoded in float64,"""
-TRAINING_BYTES_A_NUMBER = 24
-"""and one of a residual codec's training vectors, which it reads into RAM."""
-FEWEST_BLOCK_ROWS, MOST_BLOCK_ROWS = 256, 16_384
-
-
-@dataclass(frozen=True)
-class BuildConfig:
-    """What a build is to do."""
-
-    inputs: tuple[str, ...]
-    """Paths, globs, folders of saved datasets."""
-    output: Path
-    reading: Reading = field(default_factory=Reading)
-    codec: tuple[tuple[str, Any], ...] = ()
-    """Kind and bytes, as a training's request has them; none keeps the folder's codec, or trains the default one."""
-    metric: Metric | None = None
-    """None: the folder's, or cosine."""
-    training: TrainingSpec = field(default_factory=TrainingSpec)
-    train_sample: int = 200_000
-    codec_from: Path | None = None
-    """Another built folder whose codec is used; nothing is trained."""
-    retrain: bool = False
-    workers: int = 1
-    part_rows: int = 50_000
-    """Rows of a shard, about."""
-    memory_bytes: int = 4 * 1024**3
-    """For vectors held at once by all processes; codes, index and libraries come on top."""
-    max_rejects: int | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +45,7 @@ class BatchBuild:
     def __init__(self, config: BuildConfig, report: Report) -> None:
         self._config = config
         self._folder = config.output
-        self._work = config.output / "work"
+        self._work = config.work
         self._report = report
 
     def run(self) -> Outcome:
@@ -106,13 +76,13 @@ class BatchBuild:
             shutil.rmtree(self._work, ignore_errors=True)
             self._work.mkdir()
             (self._work / "retrain").touch()  # a retraining cut off goes on, and does not begin again
-        codec, how, about = self._codec(inputs, old)
+        codec, how, about = chosen_codec(config, inputs, old, self._report)
         asked = {"metric": codec.metric.value, "part_rows": config.part_rows, "codec": about}
         same = old is not None and old.asked == asked and old.sources() == inputs
         if old is not None and same and old.damaged(self._folder, thoroughly=False) is None:
             self._sweep(old)
             return Outcome(old, self._certificate(old), 0, "unchanged")
-        block_rows = self._block_rows(codec.dim)
+        block_rows = config.block_rows(codec.dim)
         kept = self._queries(inputs, codec, block_rows, old, how)
         fingerprint = codec.fingerprint
         names = [f"shards/{shard_name(source, part, fingerprint)}" for source in inputs for part in source.parts]
@@ -160,83 +130,6 @@ class BatchBuild:
 
         return surveyed(paths, self._config.reading, self._config.part_rows, known, told)
 
-    def _codec(self, inputs: list[Input], old: Manifest | None) -> tuple[Codec, str, dict[str, Any]]:
-        """The codec, how it came, and what the certificate says of it."""
-        config, saved, told = self._config, self._work / "codec.safetensors", self._work / "codec.json"
-        if config.codec_from is not None:
-            source = Manifest.load(config.codec_from)
-            codec = load_codec((config.codec_from / source.generation / "codec.safetensors").read_bytes())
-            self._check_asked(codec, "the codec of --codec-from")
-            return codec, "taken", {**source.asked["codec"], "taken": True}
-        if old is not None and not config.retrain:
-            codec = load_codec((self._folder / old.generation / "codec.safetensors").read_bytes())
-            self._check_asked(codec, "the folder's codec")
-            return codec, "kept", old.asked["codec"]
-        metric = config.metric or Metric.COSINE
-        wanted = {
-            "spec": codec_spec(dict(config.codec)).model_dump(mode="json"),
-            "metric": metric.value,
-            "training": config.training.model_dump(),
-            "train_sample": config.train_sample,
-            "inputs": [source.digest for source in inputs],
-        }
-        begun = self._work / "wanted.json"
-        if begun.exists() and json.loads(begun.read_text()) != wanted:  # cut off, and now asked for something else
-            for left in (begun, saved, told, self._work / "queries.safetensors"):
-                left.unlink(missing_ok=True)
-            shutil.rmtree(self._work / "checkpoint", ignore_errors=True)
-        write_json(begun, wanted)
-        if not saved.exists():
-            self._train(inputs, metric, saved, told)
-        return load_codec(saved.read_bytes()), "trained", json.loads(told.read_text())
-
-    def _train(self, inputs: list[Input], metric: Metric, saved: Path, told: Path) -> None:
-        config, training = self._config, self._config.training
-        spec = codec_spec(dict(config.codec))
-        dim = dimension(inputs, config.reading)
-        most = config.train_sample
-        if spec.kind == "residual":
-            most = min(most, config.memory_bytes // (TRAINING_BYTES_A_NUMBER * dim))
-        read = 0
-
-        def counted(rows: int) -> None:
-            nonlocal read
-            read += rows
-            self._report("sampling", read, min(most, sum(source.rows for source in inputs)))
-
-        vectors, _ = training_set(
-            inputs, most, config.reading, dim, metric, self._block_rows(dim), training.seed, self._work, counted
-        )
-        codec, run = fit(
-            spec.config(dim),
-            vectors,
-            metric,
-            training.config(),
-            progress=lambda share, epoch: self._report(f"training, error {epoch.held_out_error:.4f}", share, 1.0),
-            checkpoint=self._work / "checkpoint",
-        )
-        write_json(
-            told,
-            {
-                "codec": {"kind": codec.kind, **asdict(spec.config(dim))},
-                "held_out_error": round(run.best.held_out_error, 5),
-                "trained_on": run.trained_on,
-                "seed": training.seed,
-            },
-        )
-        with published(saved) as draft:
-            draft.write_bytes(codec.to_bytes())
-
-    def _check_asked(self, codec: Codec, which: str) -> None:
-        config = self._config
-        if config.metric not in (None, codec.metric):
-            raise BuildError(f"{which} is for {codec.metric}; leave it out, or --retrain", field="--metric")
-        asked = dict(config.codec)
-        if asked.get("kind", codec.kind) != codec.kind:
-            raise BuildError(f"{which} is {codec.kind}; leave it out, or --retrain", field="--codec")
-        if not 0.9 * asked.get("bytes", codec.code_bytes) <= codec.code_bytes <= asked.get("bytes", codec.code_bytes):
-            raise BuildError(f"{which} has {codec.code_bytes} bytes; leave it out, or --retrain", field="--bytes")
-
     def _queries(self, inputs: list[Input], codec: Codec, block_rows: int, old: Manifest | None, how: str) -> Queries:
         if how == "trained":
             return Queries.load(self._work / "queries.safetensors")
@@ -276,10 +169,6 @@ class BatchBuild:
             raise TooManyRejects(
                 f"{rejected:,} rows are rejected, {most:,} may be; {where} says why", field="--max-rejects"
             )
-
-    def _block_rows(self, dim: int) -> int:
-        fitting = self._config.memory_bytes // ((self._config.workers + 1) * BYTES_A_NUMBER * dim)
-        return max(FEWEST_BLOCK_ROWS, min(fitting, MOST_BLOCK_ROWS))
 
     def _certificate(self, manifest: Manifest) -> dict[str, Any]:
         path = self._folder / manifest.generation / "certificate.json"

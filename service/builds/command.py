@@ -49,7 +49,8 @@ def build(
     cannot be kept are listed in rejects.ndjson. Exit code 0: done; 1: error; 3: done, some rows rejected.
     """
     from models import CodecError, Metric
-    from service.builds.batch import BatchBuild, BuildConfig
+    from service.builds.batch import BatchBuild
+    from service.builds.config import BuildConfig
     from service.builds.inputs import Reading
     from service.builds.memory import peak_bytes
     from service.builds.reader import Columns
