@@ -11,19 +11,18 @@ carries PostgreSQL and pgvector.
 """
 
 import argparse
-import base64
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx
 import numpy as np
 import psycopg
+
+from benchmarks.server import packed, served, trained
+from models import Vectors
+from service.client import Client
 
 BATCH, DIM = 1_000, 384
 TRAIN = {"codec": {"bytes": 64}, "training": {"epochs": 3}}
@@ -32,43 +31,22 @@ Send = Callable[[int], None]
 """Sends batch number n and returns once it is acknowledged."""
 
 
-def vectors(batch: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+def vectors(batch: int) -> Vectors:
     return np.random.default_rng(batch).standard_normal((BATCH, DIM)).astype(np.float32)
 
 
-def served(folder: Path, port: int, url: str | None) -> subprocess.Popen[bytes]:
-    """A server that is ready."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("CODEWELL_")}
-    environment |= {"CODEWELL_DATA_DIR": str(folder), "CODEWELL_PORT": str(port), "CODEWELL_TRAIN_AT": "0"}
-    environment |= {"CODEWELL_DATABASE_URL": url} if url is not None else {}
-    process = subprocess.Popen([sys.executable, "-m", "service.cli", "serve", "--log-level", "error"], env=environment)
-    for _ in range(600):
-        try:
-            if httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200:
-                return process
-        except httpx.TransportError:
-            time.sleep(0.1)
-    raise RuntimeError("the server did not become ready")
-
-
-def by_codewell(port: int, *, trained: bool) -> Send:
-    client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=600)
-    collection = "trained" if trained else "untrained"
+def by_codewell(url: str, *, coded: bool) -> Send:
+    client = Client(url)
+    collection = "trained" if coded else "untrained"
 
     def send(batch: int) -> None:
-        items = [
-            {"id": f"{batch}-{row}", "vector": base64.b64encode(vector.tobytes()).decode()}
-            for row, vector in enumerate(vectors(batch))
-        ]
-        answer = client.post("/ingest", json={"collection": collection, "items": items})
-        assert answer.json()["counts"]["inserted"] == BATCH, answer.text
+        items = [{"id": f"{batch}-{row}", "vector": packed(vector)} for row, vector in enumerate(vectors(batch))]
+        receipt = client.ingest(collection, items)
+        assert receipt["counts"]["inserted"] == BATCH, receipt
 
-    if trained:
+    if coded:
         send(-1 % 10**6)
-        job = client.post(f"/collections/{collection}/train", json=TRAIN).json()["id"]
-        while (state := client.get(f"/jobs/{job}").json()["state"]) in ("queued", "running"):
-            time.sleep(0.2)
-        assert state == "succeeded", state
+        trained(client, collection, TRAIN)
     return send
 
 
@@ -98,37 +76,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batches", type=int, default=10)
-    parser.add_argument("--ports", type=int, default=18_000)
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="ingest-rate-"))
     postgres = get_server(folder / "postgres")
     for database in ("codewell", "pgvector"):
         postgres.psql(f"CREATE DATABASE {database};")
-    servers = [
-        served(folder / "sqlite", arguments.ports, None),
-        served(folder / "beside", arguments.ports + 1, postgres.get_uri(database="codewell")),
-    ]
-    contenders = {
-        "Codewell, SQLite": by_codewell(arguments.ports, trained=False),
-        "Codewell, SQLite, 64-byte codes": by_codewell(arguments.ports, trained=True),
-        "Codewell, PostgreSQL": by_codewell(arguments.ports + 1, trained=False),
-        "Codewell, PostgreSQL, 64-byte codes": by_codewell(arguments.ports + 1, trained=True),
-        "pgvector, no index": by_pgvector(postgres.get_uri(database="pgvector"), indexed=False),
-        "pgvector, HNSW": by_pgvector(postgres.get_uri(database="pgvector"), indexed=True),
-    }
-    rates: dict[str, list[float]] = {name: [] for name in contenders}
-    for turn in range(arguments.rounds):
-        for name, send in contenders.items():
-            began = time.perf_counter()
-            for batch in range(turn * arguments.batches, (turn + 1) * arguments.batches):
-                send(batch)
-            rates[name].append(arguments.batches * BATCH / (time.perf_counter() - began))
+    url = postgres.get_uri(database="codewell")
+    with served(folder / "sqlite") as on_sqlite, served(folder / "beside", DATABASE_URL=url) as on_postgres:
+        contenders = {
+            "Codewell, SQLite": by_codewell(on_sqlite, coded=False),
+            "Codewell, SQLite, 64-byte codes": by_codewell(on_sqlite, coded=True),
+            "Codewell, PostgreSQL": by_codewell(on_postgres, coded=False),
+            "Codewell, PostgreSQL, 64-byte codes": by_codewell(on_postgres, coded=True),
+            "pgvector, no index": by_pgvector(postgres.get_uri(database="pgvector"), indexed=False),
+            "pgvector, HNSW": by_pgvector(postgres.get_uri(database="pgvector"), indexed=True),
+        }
+        rates: dict[str, list[float]] = {name: [] for name in contenders}
+        for turn in range(arguments.rounds):
+            for name, send in contenders.items():
+                began = time.perf_counter()
+                for batch in range(turn * arguments.batches, (turn + 1) * arguments.batches):
+                    send(batch)
+                rates[name].append(arguments.batches * BATCH / (time.perf_counter() - began))
     print("| | vectors/s, median | slowest round | fastest round |\n|---|---|---|---|")
     for name, rate in rates.items():
         print(f"| {name} | {statistics.median(rate):,.0f} | {min(rate):,.0f} | {max(rate):,.0f} |")
-    for server in servers:
-        server.terminate()
-        server.wait()
     postgres.cleanup()
 
 

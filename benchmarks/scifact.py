@@ -10,12 +10,12 @@ largest sum there can be; the mean over judged queries.
 
 import argparse
 import json
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.server import trained
 from service.client import Client
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -49,12 +49,7 @@ def main() -> None:
         warned += sum(result["warning"] is not None for result in receipt["results"])
         print(f"\r{start + len(batch)} of {len(documents)} documents", end="", flush=True)
     print(f"; {warned} were longer than the encoder reads")
-    job = client.train(given.collection, {})
-    while job["state"] in ("queued", "running"):
-        time.sleep(0.5)
-        job = client.job(job["id"])
-    assert job["state"] == "succeeded", job
-    certificate = job["result"]["certificate"]
+    certificate = trained(client, given.collection, {})["certificate"]
     print(f"{certificate['code_bytes']} bytes a code, in all {certificate['total_bytes']} bytes a vector")
     judged = [query for query in queries if query["id"] in relevant]
     for name, setting in SETTINGS.items():

@@ -218,6 +218,10 @@ def search(
         Literal["shortlist", "refine", "rescore"] | None,
         typer.Option(help="Where to stop; rescore, the default where originals are kept, reads them."),
     ] = None,
+    wanted: Annotated[
+        str | None,
+        typer.Option("--filter", metavar="JSON", help='What metadata must be like: \'{"year": {"$gte": 2020}}\'.'),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Find the items nearest to TEXT, or to the item --id.
@@ -227,8 +231,13 @@ def search(
     if (text is None) == (item_id is None):
         raise typer.BadParameter("give either a text or --id", param_hint="TEXT")
     asked = {"text": text} if text is not None else {"id": item_id}
-    body = {"collection": collection, "k": k, "index": index, "oversample": oversample} | asked
+    body: dict[str, Any] = {"collection": collection, "k": k, "index": index, "oversample": oversample} | asked
     body |= {"stage": stage} if stage is not None else {}
+    if wanted is not None:
+        try:
+            body["filter"] = json.loads(wanted)
+        except ValueError as error:
+            raise typer.BadParameter(f"that is no JSON: {error}", param_hint="--filter") from error
     with _client(url) as client:
         answer = client.search(body)
     if as_json:

@@ -1,33 +1,20 @@
-"""One collection in one process: ingest, search, and the view that follows the log. The heart; knows no HTTP."""
+"""One collection in one process: what it is told and, by its reader, what it answers. The heart; knows no HTTP."""
 
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from sqlalchemy.orm import Session
-
-from models import Metric, Neighbours, Vectors
 from service.batch import Batch
-from service.errors import CollectionNotFound, ItemNotFound, NoEncoder, Unavailable
-from service.follower import PAGE, Follower
-from service.index.exact import exact_search
-from service.index.segment import IndexKind, RowArray
-from service.index.view import View
-from service.item import Malformed, NewItem, checked_metadata, checked_vector, merge_patch
-from service.originals import Originals, decoded
-from service.query import Answer, Hit, Query, by_codes, why_fewer
+from service.errors import ItemNotFound, Unavailable
+from service.filter import Filter
+from service.item import Malformed, NewItem, checked_metadata, merge_patch
+from service.query import Hit
+from service.reader import Reader
 from service.receipt import Receipt, batch_rejected
-from service.search import Plan, search
-from service.store import payload, receipts, store
-from service.store.database import Database
-from service.store.tables import CollectionRow
+from service.store import receipts, store
 from service.terms import Terms, changed
-from service.text.encoder import TextEncoder
 
 log = logging.getLogger(__name__)
 
@@ -35,25 +22,8 @@ ATTEMPTS = 5
 """Times that an ingest encodes again because the collection changed meanwhile."""
 
 
-class Collection:
-    """Thread-safe. What it answers comes from an immutable view; what it acknowledges is in the database."""
-
-    def __init__(
-        self,
-        row: CollectionRow,
-        database: Database,
-        encoder: TextEncoder | None,
-        computing: AbstractContextManager[object],
-    ) -> None:
-        self.id = row.id
-        self.name = row.name
-        self.dim = row.dimension
-        self.metric = Metric(row.metric)
-        self.originals = Originals(row.originals)
-        self._database = database
-        self._encoder = encoder
-        self._computing = computing
-        self.follower = Follower(row, database)
+class Collection(Reader):
+    """Thread-safe. What it answers comes from immutable views; what it acknowledges is in the database."""
 
     # ------------------------------------------------------------------ ingest
 
@@ -99,17 +69,6 @@ class Collection:
 
     # ------------------------------------------------------------------ items
 
-    def get(self, ids: Sequence[str], *, vectors: bool = False) -> list[Hit | None]:
-        """The items in the order of `ids`, none for those that do not exist; scores are 0."""
-        with self._database.reading() as session:
-            known = store.items_by_id(session, self.id, ids)
-            rows = [item.row_id for item in known.values()]
-            stored = payload.vectors_by_row(session, self.id, rows) if vectors else {}
-        return [
-            Hit(known[item_id], 0.0, self._vector(stored.get(known[item_id].row_id))) if item_id in known else None
-            for item_id in ids
-        ]
-
     def patch(self, item_id: str, changes: Mapping[str, Any], max_bytes: int, if_seq: int | None = None) -> Hit:
         """Merges `changes` into the metadata (JSON Merge Patch, RFC 7396); the vector keeps its row and code.
 
@@ -149,120 +108,23 @@ class Collection:
         self._follow()
         return seq, deleted
 
-    # ------------------------------------------------------------------ search
-
-    def search(
-        self, queries: Sequence[Query], *, vectors: bool = False, min_seq: int = 0, wait_seconds: float = 0
-    ) -> list[Answer]:
-        """Answers queries over one and the same view, of `min_seq` or later; those with equal plans in one pass.
-
-        Raises:
-            ItemNotFound, InvalidInput; Unavailable: the log did not come to `min_seq` within `wait_seconds`.
-        """
-        view = self.follower.view(min_seq, wait_seconds)
-        points, own_rows, warnings = self._points(queries, view)
-        dropped = self.originals is Originals.DROP and view.generation_id is not None
-        plans: dict[Plan, list[int]] = {}
-        for index, query in enumerate(queries):
-            plans.setdefault(query.plan, []).append(index)
-        found: dict[int, tuple[RowArray, Vectors]] = {}
-        for plan, members in plans.items():
-            if dropped:
-                plan = by_codes(plan, queries[members[0]].field)
-            # A query by example does not answer with the example itself: one more is looked for, and it is left out.
-            wider = Plan(plan.k + 1, plan.oversample, plan.kind, plan.stage)
-            best = self._neighbours(view, points[members], wider if own_rows else plan)
-            for index, rows, scores in zip(members, best.rows, best.scores, strict=True):
-                keep = (rows >= 0) & (rows != own_rows.get(index, -1))
-                found[index] = rows[keep][: plan.k], scores[keep][: plan.k]
-        every_row = sorted({int(row) for rows, _ in found.values() for row in rows})
-        with self._database.reading() as session:
-            items = store.items_by_row(session, self.id, every_row)
-            stored = payload.vectors_by_row(session, self.id, every_row) if vectors else {}
-        answers = []
-        for index, query in enumerate(queries):
-            rows, scores = found[index]
-            hits = [
-                Hit(items[row], float(score), self._vector(stored.get(row)))
-                for row, score in zip(rows.tolist(), scores, strict=True)
-                if row in items
-            ]
-            missing = min(query.plan.k, len(view) - (index in own_rows)) - len(hits)
-            reason = why_fewer(query.plan, missing)
-            answers.append(Answer(hits, view.generation_id, reason, warnings.get(index)))
-        return answers
-
-    def _neighbours(self, view: View, points: Vectors, plan: Plan) -> Neighbours:
-        with self._computing:
-            if plan.kind is IndexKind.EXACT and view.generation_id is not None:
-                return exact_search(self._blocks(), points, plan.k, self.metric)
-            return search(view, points, plan, self._originals)
-
-    def _points(self, queries: Sequence[Query], view: View) -> tuple[Vectors, dict[int, int], dict[int, str | None]]:
-        """(q, D) query vectors, the row of each query by id, and what the encoder says of each text."""
-        points = np.zeros((len(queries), self.dim), np.float32)
-        texts = {index: query.text for index, query in enumerate(queries) if query.text is not None}
-        examples = {index: query.id for index, query in enumerate(queries) if query.id is not None}
-        for index, query in enumerate(queries):
-            if query.vector is not None:
-                points[index] = checked_vector(query.vector, self.dim, self.metric, f"{query.field}vector")
-            elif query.text is not None and self._encoder is None:
-                raise NoEncoder(self.name, field=f"{query.field}text")
-        own_rows: dict[int, int] = {}
-        warnings: dict[int, str | None] = {}
-        if examples:
-            stored = self.get(list(examples.values()), vectors=True)
-            for (index, item_id), hit in zip(examples.items(), stored, strict=True):
-                if hit is None:
-                    raise ItemNotFound(item_id, field=f"{queries[index].field}id")
-                points[index] = hit.vector if hit.vector is not None else self._decoded(hit.item, view)
-                own_rows[index] = hit.item.row_id
-        if texts:
-            encoded = self._text_encoder("text").encode(list(texts.values()))
-            points[list(texts)] = encoded.vectors
-            warnings = dict(zip(texts, encoded.warnings, strict=True))
-        return points, own_rows, warnings
+    def delete_chosen(self, wanted: Filter) -> tuple[int, int]:
+        """Removes, in one transaction, the items that the filter chooses; returns the collection's seq and how many."""
+        filters = self._newest_filters()
+        with self._database.writing() as session:
+            row = self._row(session, lock=True)
+            if filters.applied_seq < row.floor_seq:
+                raise Unavailable("the log was cut meanwhile; try again")
+            rows = self._filters.advanced(session, filters).rows(wanted)
+            items = store.items_by_row(session, self.id, rows.tolist())
+            store.delete_items(session, row, [item.item_id for item in items.values()])
+            seq = row.seq
+        self._follow()
+        return seq, len(items)
 
     def _follow(self) -> None:
         """Lets the next search find what was just committed; the commit stands whether or not that works now."""
         try:
-            self.follower.follow()
+            self.follow()
         except Exception:
             log.exception("%s could not follow its log; the poller goes on trying", self.name)
-
-    def _text_encoder(self, field: str) -> TextEncoder:
-        if self._encoder is None:
-            raise NoEncoder(self.name, field=field)
-        return self._encoder
-
-    def _originals(self, rows: RowArray) -> Mapping[int, bytes]:
-        with self._database.reading() as session:
-            return payload.vectors_by_row(session, self.id, rows.tolist())
-
-    def _vector(self, stored: bytes | None) -> NDArray[np.float32] | None:
-        return None if stored is None else decoded([stored], self.dim)[0]
-
-    def _decoded(self, item: store.Item, view: View) -> NDArray[np.float32]:
-        """What is left of a vector that was dropped."""
-        with self._database.reading() as session:
-            codes = payload.codes_by_row(session, view.generation_id or 0, [item.row_id])
-        if item.row_id not in codes:
-            raise Unavailable(f"the item {item.item_id!r} was changed meanwhile; try again")
-        vector: NDArray[np.float32] = view.codec.decode(np.array([list(codes[item.row_id])], np.uint8))[0]
-        return vector
-
-    def _blocks(self) -> Iterator[tuple[RowArray, Vectors]]:
-        last = 0
-        while True:
-            with self._database.reading() as session:
-                page = payload.vectors_after(session, self.id, last, PAGE)
-            if not page:
-                return
-            yield np.array([row for row, _ in page], np.int64), decoded([vector for _, vector in page], self.dim)
-            last = page[-1][0]
-
-    def _row(self, session: Session, *, lock: bool = False) -> CollectionRow:
-        row = store.lock_collection(session, self.id) if lock else session.get(CollectionRow, self.id)
-        if row is None:
-            raise CollectionNotFound(self.name, field="collection")
-        return row

@@ -57,8 +57,8 @@ class Poller:
             try:
                 if head is None:
                     self._catalog.forget(collection.id)
-                elif collection.follower.is_behind(head):
-                    collection.follower.follow()
+                elif collection.is_behind(head):
+                    collection.follow()
                 self._failing.discard(collection.id)
             except Exception:
                 # One collection that cannot be followed (a damaged codec, say) must not hold back the others.

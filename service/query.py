@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import OriginalsDropped
+from service.filter import Filter
 from service.index.segment import IndexKind
 from service.search import Plan, Stage
 from service.store.store import Item
@@ -21,6 +22,8 @@ class Query:
     plan: Plan
     field: str
     """Where it stands in the request, for errors."""
+    filter: Filter | None = None
+    """What the metadata of its hits must be like."""
 
 
 @dataclass(frozen=True)

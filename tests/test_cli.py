@@ -132,7 +132,14 @@ def test_damaged_files_are_named_and_nothing_of_them_is_sent(server: Server, nam
 def test_wrong_usage_is_2(server: Server, tmp_path: Path) -> None:
     wrong = [("ingest", tmp_path / "none.jsonl"), ("ingest", written(tmp_path / "items.csv", "a,b"))]
     plots = [("train", "--plot", tmp_path / "p", "--no-wait"), ("train", "--plot", tmp_path / "items.csv" / "p")]
-    for arguments in (*wrong, ("search", "x", "--index", "magic"), ("fly",), ("train", "--epochs", "0"), *plots):
+    for arguments in (
+        *wrong,
+        ("search", "x", "--index", "magic"),
+        ("search", "x", "--filter", "{wet}"),
+        ("fly",),
+        ("train", "--epochs", "0"),
+        *plots,
+    ):
         run = codewell(server, *arguments)
         assert run.returncode == 2, arguments
         assert "Usage:" in run.stderr
@@ -221,6 +228,9 @@ def test_hits_come_best_first_and_cannot_steer_the_terminal(server: Server, name
     assert "[bold]" in lines[1]
     answer = json.loads(codewell(server, "search", "cat purrs", "--collection", name, "--json").stdout)
     assert [hit["id"] for hit in answer["hits"]] == ["both", "cat", "none"]
+    server.client.patch(f"/collections/{name}/items/none", json={"metadata": {"wet": True}})
+    run = codewell(server, "search", "cat purrs", "--collection", name, "--filter", '{"wet": true}')
+    assert [line.split()[2] for line in run.stdout.splitlines()] == ["none"]
     run = codewell(server, "search", "cat", "--collection", f"no-{name}")
     assert (run.returncode, "there is no collection" in run.stderr) == (1, True)
 

@@ -2,9 +2,11 @@
 
 import uuid
 from collections.abc import Sequence
+from typing import Any
 
-from service.api.schemas import IngestRequest, ItemIn, QueryIn, SearchRequest, Unreadable
+from service.api.schemas import DeleteRequest, IngestRequest, ItemIn, QueryIn, SearchRequest, Unreadable
 from service.errors import EmptyBatch, InvalidInput
+from service.filter import Every, Filter, parsed
 from service.item import Malformed, NewItem, checked_metadata
 from service.query import Query
 from service.search import Plan
@@ -54,12 +56,38 @@ def queries(request: SearchRequest, settings: Settings) -> list[tuple[str, Query
     return _within(asked, settings)
 
 
+def deletion(request: DeleteRequest, settings: Settings) -> list[str] | Filter:
+    """The ids to remove, each once, or the filter.
+
+    Raises:
+        EmptyBatch, InvalidInput: neither or both, too many ids, or a filter that chooses everything.
+    """
+    if (request.ids is None) == (request.filter is None):
+        raise InvalidInput("give either ids or a filter", field="ids")
+    if request.ids is not None:
+        counted(request.ids, settings.max_items, "ids")
+        return list(dict.fromkeys(request.ids))
+    if not request.filter:
+        raise InvalidInput("an empty filter would remove every item; delete the collection instead", field="filter")
+    return parsed(request.filter)
+
+
+def wanted(given: dict[str, Any] | None) -> Filter:
+    """What a filter chooses; everything, where there is none."""
+    return Every() if given is None else parsed(given)
+
+
+def at_most(value: int, most: int, field: str) -> None:
+    """Raises InvalidInput where the value is above a setting."""
+    if value > most:
+        raise InvalidInput(f"{value} are more than the {most} a request may have; send several", field=field)
+
+
 def counted(values: Sequence[object], most: int, field: str) -> None:
     """Raises EmptyBatch or InvalidInput where there are none or too many."""
     if not values:
         raise EmptyBatch(f"'{field}' is empty; send 1 to {most}", field=field)
-    if len(values) > most:
-        raise InvalidInput(f"{len(values)} are more than the {most} a request may have; send several", field=field)
+    at_most(len(values), most, field)
 
 
 def _within(asked: list[tuple[str, Query, QueryIn]], settings: Settings) -> list[tuple[str, Query, QueryIn]]:
@@ -83,7 +111,8 @@ def _query(given: QueryIn, field: str, settings: Settings) -> Query:
     if given.text is not None and len(given.text) > settings.max_text_chars:
         raise InvalidInput(f"the text is longer than {settings.max_text_chars} characters", field=f"{field}text")
     plan = Plan(given.k, given.oversample, given.index, given.stage)
-    return Query(given.text, given.vector, given.id, plan, field)
+    wanted = None if given.filter is None else parsed(given.filter, f"{field}filter")
+    return Query(given.text, given.vector, given.id, plan, field, wanted)
 
 
 def _refusal(given: ItemIn, field: str, settings: Settings) -> InvalidInput | None:

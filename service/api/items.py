@@ -6,7 +6,22 @@ from fastapi import APIRouter, Query, Response
 
 from service.api import intake
 from service.api.dependencies import CodewellDep, CollectionDep
-from service.api.schemas import Deleted, GetRequest, IdList, Include, ItemPatch, ItemRead, ItemsRead
+from service.api.schemas import (
+    Counted,
+    CountRequest,
+    Deleted,
+    DeleteRequest,
+    Facet,
+    FacetRequest,
+    Facets,
+    GetRequest,
+    Include,
+    ItemPatch,
+    ItemRead,
+    ItemsRead,
+    ScrollPage,
+    ScrollRequest,
+)
 from service.errors import ItemNotFound
 
 IfSeq = Annotated[int | None, Query(ge=1, description="Only if this is the item's last change; else 409")]
@@ -51,14 +66,44 @@ def get_items(body: GetRequest, collection: CollectionDep, codewell: CodewellDep
     return ItemsRead(items=found, missing=[item_id for item_id, hit in zip(body.ids, hits, strict=True) if hit is None])
 
 
+@router.post("/scroll")
+def scroll_items(body: ScrollRequest, collection: CollectionDep, codewell: CodewellDep) -> ScrollPage:
+    """Lists items page by page, all or those of a filter.
+
+    The order is that in which vectors came. Whatever is written meanwhile, an item is listed once; one whose vector
+    changed moves to the end and is listed there, as it is then.
+    """
+    intake.at_most(body.limit, codewell.settings.max_items, "limit")
+    hits, cursor = collection.scroll(
+        intake.wanted(body.filter), int(body.cursor or 0), body.limit, vectors="vector" in body.include
+    )
+    return ScrollPage(items=[ItemRead.of(hit) for hit in hits], cursor=None if cursor is None else str(cursor))
+
+
+@router.post("/count")
+def count_items(body: CountRequest, collection: CollectionDep) -> Counted:
+    """Counts items, all or those of a filter."""
+    return Counted(count=collection.count(intake.wanted(body.filter)))
+
+
+@router.post("/facets")
+def count_values(body: FacetRequest, collection: CollectionDep) -> Facets:
+    """Counts the items that have each value at a path of the metadata."""
+    counts = collection.facets(body.path, intake.wanted(body.filter), body.limit)
+    return Facets(facets=[Facet(value=value, count=count) for value, count in counts])
+
+
 @router.post("/delete")
-def delete_items(body: IdList, collection: CollectionDep, codewell: CodewellDep) -> Deleted:
-    """Removes many items by id; those that do not exist are listed as missing."""
-    intake.counted(body.ids, codewell.settings.max_items, "ids")
-    seq, deleted = collection.delete(list(dict.fromkeys(body.ids)))
-    ids = dict.fromkeys(body.ids)
+def delete_items(body: DeleteRequest, collection: CollectionDep, codewell: CodewellDep) -> Deleted:
+    """Removes many items: by id, where those that do not exist are listed as missing, or by filter, in one step."""
+    asked = intake.deletion(body, codewell.settings)
+    if not isinstance(asked, list):
+        seq, count = collection.delete_chosen(asked)
+        return Deleted(seq=seq, count=count)
+    seq, deleted = collection.delete(asked)
     return Deleted(
         seq=seq,
-        deleted=[item_id for item_id in ids if item_id in deleted],
-        missing=[item_id for item_id in ids if item_id not in deleted],
+        count=len(deleted),
+        deleted=[item_id for item_id in asked if item_id in deleted],
+        missing=[item_id for item_id in asked if item_id not in deleted],
     )

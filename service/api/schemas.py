@@ -147,6 +147,17 @@ class StreamResponse(IngestResponse):
 
 
 Include = Literal["text", "metadata", "vector"]
+Cursor = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,18}$")]
+"""Where a page ended; what it says is the service's own."""
+
+
+MetadataFilter = Annotated[
+    dict[str, Any] | None,
+    Field(
+        description="What the metadata of hits must be like: $eq $ne $gt $gte $lt $lte $in $nin $exists $and $or $not",
+        examples=[{"legs": {"$gte": 4}, "$or": [{"home": "river"}, {"home": {"$in": ["lake", "sea"]}}]}],
+    ),
+]
 
 
 class QueryIn(Strict):
@@ -162,6 +173,7 @@ class QueryIn(Strict):
     stage: Stage | None = Field(
         None, description="Where to stop; without it, at the exact scores of original vectors where they are kept"
     )
+    filter: MetadataFilter = None
     include: tuple[Include, ...] = Field(("text", "metadata"), description="What a hit carries beside id and score")
     min_seq: int = Field(0, ge=0, description="Answer from this change on, such as a receipt's `seq`, on any worker")
     wait_ms: int = Field(1_000, ge=0, le=60_000, description="How long to wait for `min_seq`; then 503")
@@ -174,6 +186,7 @@ class SearchRequest(QueryIn):
         json_schema_extra={
             "examples": [
                 {"text": "animals living in water", "k": 3},
+                {"text": "animals living in water", "filter": {"legs": {"$gte": 4}}},
                 {"collection": "vectors", "vector": [0.1, 0.2, 0.3], "include": ["metadata"]},
                 {"queries": [{"text": "fish"}, {"text": "music"}]},
             ]
@@ -290,9 +303,70 @@ class ItemsRead(BaseModel):
     missing: list[str]
 
 
+class DeleteRequest(Strict):
+    """Items to remove: either their ids, or what their metadata is like."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"ids": ["otter"]}, {"filter": {"home": "river", "legs": {"$lt": 4}}}]}
+    )
+
+    ids: list[ItemId] | None = None
+    filter: MetadataFilter = None
+
+
 class Deleted(BaseModel):
-    """What a deletion did; it is committed."""
+    """What a deletion did; it is committed. Ids are listed where they were asked for."""
 
     seq: int
-    deleted: list[str]
-    missing: list[str]
+    count: int = Field(description="Items removed")
+    deleted: list[str] = []
+    missing: list[str] = []
+
+
+class CountRequest(Strict):
+    """Which items to count; without a filter, all."""
+
+    filter: MetadataFilter = None
+
+
+class Counted(BaseModel):
+    """How many there are."""
+
+    count: int
+
+
+class ScrollRequest(CountRequest):
+    """A page of items; without a filter, of all."""
+
+    limit: int = Field(100, ge=1, description="Most items of the page")
+    cursor: Cursor | None = Field(None, description="That of the page before")
+    include: tuple[Include, ...] = ("text", "metadata")
+
+
+class ScrollPage(BaseModel):
+    """Items in the order in which their vectors came."""
+
+    items: list[ItemRead]
+    cursor: str | None = Field(description="Asks for the next page; none on the last")
+
+
+class FacetRequest(CountRequest):
+    """Which values to count, over which items."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"path": "home", "filter": {"legs": 4}}]})
+
+    path: str = Field(min_length=1, description="Of metadata, nested keys by dots")
+    limit: int = Field(100, ge=1, le=10_000, description="Most values; the most frequent come first")
+
+
+class Facet(BaseModel):
+    """A value and how many items have it."""
+
+    value: bool | float | str
+    count: int
+
+
+class Facets(BaseModel):
+    """Values by frequency; an item with a list counts for each of its values."""
+
+    facets: list[Facet]

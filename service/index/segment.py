@@ -14,6 +14,10 @@ RowArray = NDArray[np.int64]
 """(n,) row ids, ascending."""
 
 
+SPARSE = 16
+"""A table of row ids is used where they span at most so many times their number."""
+
+
 class IndexKind(StrEnum):
     """What finds the shortlist."""
 
@@ -52,6 +56,11 @@ class Segment:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def __contains__(self, row: int) -> bool:
+        """Whether the row is here and live."""
+        slot = int(self.slots(np.array(row)))
+        return slot >= 0 and bool(self.live[slot // 8] >> slot % 8 & 1)
+
     @property
     def codes(self) -> Codes:
         """(n, code_bytes), live or not."""
@@ -71,22 +80,44 @@ class Segment:
 
     def without(self, rows: RowArray) -> "Segment":
         """The same segment with `rows` dead; itself where none of them is here and live."""
-        alive = np.unpackbits(self.live, count=len(self), bitorder="little")
+        alive = self._alive()
         slots = self.slots(rows)
         slots = slots[slots >= 0]
-        slots = slots[alive[slots] == 1]
+        slots = slots[alive[slots]]
         if not len(slots):
             return self
-        alive[slots] = 0
-        lesser = object.__new__(Segment)
-        lesser.__dict__.update(self.__dict__)
-        lesser.live = np.packbits(alive, bitorder="little")
-        lesser.live_count = self.live_count - len(slots)
-        return lesser
+        alive[slots] = False
+        return self._with(alive)
+
+    def only(self, rows: RowArray) -> "Segment":
+        """The same segment with every other row dead; `rows` in any order."""
+        if not len(self):
+            return self
+        first, span = self.rows[0], int(self.rows[-1] - self.rows[0]) + 1
+        if span > SPARSE * len(self):
+            chosen = np.zeros(len(self), np.bool_)
+            slots = self.slots(rows)
+            chosen[slots[slots >= 0]] = True
+            return self._with(self._alive() & chosen)
+        # Row ids are nearly consecutive: a table of them is faster than looking up each of half a million.
+        table = np.zeros(span, np.bool_)
+        table[rows[(rows >= first) & (rows < first + span)] - first] = True
+        return self._with(self._alive() & table[self.rows - first])
 
     def live_slots(self) -> NDArray[np.int64]:
         """Slots of the live rows, ascending."""
-        return np.flatnonzero(np.unpackbits(self.live, count=len(self), bitorder="little"))
+        return np.flatnonzero(self._alive())
+
+    def _alive(self) -> NDArray[np.bool_]:
+        return np.unpackbits(self.live, count=len(self), bitorder="little").view(np.bool_)
+
+    def _with(self, alive: NDArray[np.bool_]) -> "Segment":
+        """Everything is shared but the bitmap."""
+        lesser = object.__new__(Segment)
+        lesser.__dict__.update(self.__dict__)
+        lesser.live = np.packbits(alive, bitorder="little")
+        lesser.live_count = int(np.count_nonzero(alive))
+        return lesser
 
     def search(self, queries: Vectors, k: int, kind: IndexKind, candidates: int) -> Neighbours:
         """(q, D) queries to the best k live rows of each by latents; `candidates` bounds the buckets' work."""

@@ -43,6 +43,9 @@ class View:
         tail = Segment.of(base.codec, np.empty(0, np.int64), np.empty((0, base.codec.code_bytes), np.uint8))
         return cls(generation_id, base.codec, seq, base, tail)
 
+    def __contains__(self, row: int | None) -> bool:
+        return row is not None and (row in self.base or row in self.tail)
+
     def __len__(self) -> int:
         return self.base.live_count + self.tail.live_count
 
@@ -70,6 +73,14 @@ class View:
                 self.generation_id, self.codec, seq, rows, np.concatenate((base.codes[first], tail.codes[second]))
             )
         return View(self.generation_id, self.codec, seq, base, tail)
+
+    def only(self, rows: RowArray) -> "View":
+        """The same view with every other row dead: what a filtered search looks into."""
+        return View(self.generation_id, self.codec, self.applied_seq, self.base.only(rows), self.tail.only(rows))
+
+    def live_rows(self) -> RowArray:
+        """Ascending."""
+        return np.concatenate([segment.rows[segment.live_slots()] for segment in (self.base, self.tail)])
 
     def search(self, queries: Vectors, k: int, kind: IndexKind) -> Neighbours:
         """(q, D) queries to a shortlist: the best k live rows of each, best first, -1 where there are no more."""
