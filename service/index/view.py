@@ -17,7 +17,7 @@ TAIL_SHARE = 16
 DEAD_SHARE = 4
 """Dead rows are dropped when they are more than a quarter."""
 BUCKET_SHARE = 10
-"""A bucket search scores at most one in this many codes,"""
+"""A bucket search scores at most one in this many codes, counted with those that a filter leaves out,"""
 FEWEST_CANDIDATES = 256
 """but never fewer than this."""
 
@@ -85,7 +85,7 @@ class View:
     def search(self, queries: Vectors, k: int, kind: IndexKind) -> Neighbours:
         """(q, D) queries to a shortlist: the best k live rows of each, best first, -1 where there are no more."""
         k = max(1, min(k, len(self)))
-        budget = max(k, FEWEST_CANDIDATES, len(self) // BUCKET_SHARE)
+        budget = max(k, FEWEST_CANDIDATES, (len(self.base) + len(self.tail)) // BUCKET_SHARE)
         parts = (
             segment.search(queries, k, kind, -(-budget * segment.live_count // max(1, len(self))))
             for segment in (self.base, self.tail)
