@@ -1,4 +1,4 @@
-"""One collection in one process: what it is told and, by its reader, what it answers. The heart; knows no HTTP."""
+"""One collection in one process: what it is told and, by its searcher, what it answers. The heart; knows no HTTP."""
 
 import json
 import logging
@@ -11,8 +11,8 @@ from service.errors import ItemNotFound, Unavailable
 from service.filter import Filter
 from service.item import Malformed, NewItem, checked_metadata, merge_patch
 from service.query import Hit
-from service.reader import Reader
 from service.receipt import Receipt, batch_rejected
+from service.searcher import Searcher
 from service.store import receipts, store
 from service.terms import Terms, changed
 
@@ -22,7 +22,7 @@ ATTEMPTS = 5
 """Times that an ingest encodes again because the collection changed meanwhile."""
 
 
-class Collection(Reader):
+class Collection(Searcher):
     """Thread-safe. What it answers comes from immutable views; what it acknowledges is in the database."""
 
     # ------------------------------------------------------------------ ingest

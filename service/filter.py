@@ -81,6 +81,12 @@ def parsed(given: Any, field: str = "filter") -> Filter:
     return _Parser().filter(given, field, 0)
 
 
+def equal(path: str, value: Value) -> Filter:
+    """That a value at the path is this one."""
+    kind, comparable = _typed(value, path)
+    return Between(path, kind, comparable, comparable)
+
+
 def instant(text: str) -> float | None:
     """Seconds since 1970 of an ISO 8601 date or time, in UTC where it names no zone; none where it is no date."""
     if not DATE.fullmatch(text):

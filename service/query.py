@@ -1,29 +1,63 @@
 """A question to a collection, and what is answered. Knows no view and no HTTP."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import OriginalsDropped
+from models import Metric, Vectors, prepared
+from service.errors import InvalidInput, OriginalsDropped
 from service.filter import Filter
 from service.index.segment import IndexKind
+from service.profile import Profile
 from service.search import Plan, Stage
 from service.store.store import Item
+
+FAINTEST = 1e-4
+"""What must be left of examples of length 1 for a direction."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """What hits shall be like, or shall not: exactly one of `text`, `vector` ((D,) float32) and `id` is given."""
+
+    text: str | None = None
+    vector: NDArray[np.float32] | None = None
+    id: str | None = None
+    field: str = ""
+    """Where it stands in the request, for errors; ends in a dot, or is empty."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """One question: exactly one of `text`, `vector` ((D,) float32) and `id` is given."""
+    """One question: the nearest to the mean of `positive`, away from that of `negative`."""
 
-    text: str | None
-    vector: NDArray[np.float32] | None
-    id: str | None
+    positive: tuple[Example, ...]
+    """One at least."""
     plan: Plan
-    field: str
-    """Where it stands in the request, for errors."""
+    field: str = ""
+    negative: tuple[Example, ...] = ()
     filter: Filter | None = None
     """What the metadata of its hits must be like."""
+    min_score: float | None = None
+    diversity: float = 0.0
+    """From 0, relevance alone, to 1: what a hit's likeness to better hits takes from it."""
+    group_by: str | None = None
+    """A path of metadata: hits of k of its values are wanted,"""
+    group_size: int = 1
+    """of each value so many."""
+    seen: frozenset[int] = frozenset()
+    """Rows of the pages before."""
+
+    @property
+    def pool(self) -> Plan:
+        """How the hits are found among which this query's are chosen."""
+        plan = self.plan
+        if not self.diversity and self.group_by is None:
+            return replace(plan, k=plan.k + len(self.seen))
+        # No more originals are read than without: the whole shortlist is ranked.
+        return replace(plan, k=plan.k * max(plan.oversample, self.group_size), oversample=1)
 
 
 @dataclass(frozen=True)
@@ -33,6 +67,8 @@ class Hit:
     item: Item
     score: float
     vector: NDArray[np.float32] | None = None
+    group: Any = None
+    """The value at the query's `group_by`; none where it has no such value."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +79,12 @@ class Answer:
     generation: int | None
     partial_reason: str | None
     """Why there are fewer hits than there could be; none where there are not."""
+    seen: frozenset[int] = frozenset()
+    """Rows that the next page leaves out; none on the last page."""
     warning: str | None = None
-    """What the encoder left out of a text that is longer than it reads."""
+    """What the encoder left out of texts that are longer than it reads."""
+    profile: Profile | None = None
+    """What the pass that answered it took."""
 
 
 def by_codes(plan: Plan, field: str) -> Plan:
@@ -59,7 +99,25 @@ def by_codes(plan: Plan, field: str) -> Plan:
             "this collection's vectors were dropped, only codes are left: leave it out, or ask for the stage refine",
             field=f"{field}{asked}",
         )
-    return Plan(plan.k, plan.oversample, plan.kind, plan.stage or Stage.REFINE)
+    return replace(plan, stage=plan.stage or Stage.REFINE)
+
+
+def combined(positive: Vectors, negative: Vectors, metric: Metric, field: str) -> Vectors:
+    """(p, D) and (n, D) examples to the (D,) point of a query: a single one itself, else p + (p - n), of the means.
+
+    Source: Rocchio, "Relevance feedback in information retrieval", 1971, with both weights 1.
+
+    Raises:
+        InvalidInput: under cosine, the examples cancel each other out.
+    """
+    if len(positive) == 1 and not len(negative):
+        return np.asarray(positive[0], np.float32)
+    point = prepared(positive, metric).mean(axis=0)
+    if len(negative):
+        point = 2 * point - prepared(negative, metric).mean(axis=0)
+    if metric is Metric.COSINE and not np.linalg.norm(point) > FAINTEST:
+        raise InvalidInput("the examples cancel each other out: no direction is left", field=f"{field}negative")
+    return np.asarray(point, np.float32)
 
 
 def why_fewer(plan: Plan, missing: int) -> str | None:

@@ -6,10 +6,11 @@ from enum import StrEnum
 
 import numpy as np
 
-from models import FlatCodec, Neighbours, Vectors, paired_scores, top
+from models import FlatCodec, Neighbours, Scores, Vectors, paired_scores, top
 from service.index.segment import IndexKind, RowArray
 from service.index.view import View
 from service.originals import decoded
+from service.profile import Profile
 
 BLOCK_NUMBERS = 4_000_000
 """Numbers of candidates' vectors held at once, 16 MB: queries are refined and rescored in blocks of as many as fit."""
@@ -41,30 +42,47 @@ class Plan:
     """None for the last one, rescore, where originals are kept."""
 
 
-def search(view: View, queries: Vectors, plan: Plan, originals: Originals) -> Neighbours:
+def search(
+    view: View, queries: Vectors, plan: Plan, originals: Originals, profile: Profile | None = None
+) -> Neighbours:
     """(q, D) queries to the k best rows of each, best first, ties by older row; -1 where there are no more."""
+    profile = profile or Profile()
     # Uncompressed codes are the originals: a second look at a few more than k replaces reading them.
     flat = isinstance(view.codec, FlatCodec)
-    shortlist = view.search(queries, plan.k * (2 if flat else plan.oversample), plan.kind)
+    wanted = plan.k * (2 if flat else plan.oversample)
+    with profile.stage("shortlist"):
+        shortlist = view.search(queries, wanted, plan.kind)
+    profile.count("codes", len(queries) * view.most_scored(wanted, plan.kind))
+    profile.count("shortlist", int((shortlist.rows >= 0).sum()))
     if plan.stage is Stage.SHORTLIST:
         return top(shortlist.scores, shortlist.rows, plan.k)
+    by_codes = flat or plan.stage is Stage.REFINE
+    with profile.stage("refine" if by_codes else "rescore"):
+        return _reordered(view, queries, shortlist.rows, plan.k, None if by_codes else originals, profile)
+
+
+def _reordered(
+    view: View, queries: Vectors, shortlist: RowArray, k: int, originals: Originals | None, profile: Profile
+) -> Neighbours:
     parts = []
-    size = max(1, BLOCK_NUMBERS // (shortlist.rows.shape[1] * view.codec.dim))
+    size = max(1, BLOCK_NUMBERS // (shortlist.shape[1] * view.codec.dim))
     for start in range(0, len(queries), size):
-        block, rows = queries[start : start + size], shortlist.rows[start : start + size]
-        if flat or plan.stage is Stage.REFINE:
+        block, rows = queries[start : start + size], shortlist[start : start + size]
+        if originals is None:
             scores = view.codec.scores(block, view.codes_of(rows))
             scores = np.where(rows >= 0, scores, -np.inf).astype(np.float32)
         else:
-            scores = _rescored(view, block, rows, originals)
-        best = top(scores, rows, plan.k)
+            scores = _rescored(view, block, rows, originals, profile)
+        best = top(scores, rows, k)
         parts.append(Neighbours(np.where(np.isneginf(best.scores), -1, best.rows), best.scores))
     return Neighbours(np.concatenate([part.rows for part in parts]), np.concatenate([part.scores for part in parts]))
 
 
-def _rescored(view: View, queries: Vectors, rows: RowArray, originals: Originals) -> Vectors:
+def _rescored(view: View, queries: Vectors, rows: RowArray, originals: Originals, profile: Profile) -> Scores:
     wanted, where = np.unique(rows, return_inverse=True)
-    stored = originals(wanted[wanted >= 0])
+    with profile.stage("originals"):
+        stored = originals(wanted[wanted >= 0])
+    profile.count("originals", len(stored))
     vectors = np.zeros((len(wanted), view.codec.dim), np.float32)
     found = np.zeros(len(wanted), np.bool_)
     for position, row in enumerate(wanted.tolist()):

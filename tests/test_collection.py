@@ -16,7 +16,7 @@ from service.errors import BatchRejected, InvalidInput, ItemNotFound, NoEncoder,
 from service.generation import Build
 from service.index.segment import IndexKind
 from service.item import Malformed, NewItem
-from service.query import Query
+from service.query import Example, Query
 from service.receipt import ItemStatus
 from service.search import Plan, Stage
 from service.store import schema
@@ -42,7 +42,7 @@ def item(item_id: str, vector: Vectors, **metadata: Any) -> NewItem:
 
 
 def nearest(collection: Collection, vector: Vectors, k: int, kind: IndexKind = IndexKind.FAISS) -> list[str]:
-    query = Query(None, vector, None, Plan(k, 10, kind, Stage.RESCORE), "")
+    query = Query((Example(vector=vector),), Plan(k, 10, kind, Stage.RESCORE))
     return [hit.item.item_id for hit in collection.search([query])[0].hits]
 
 
@@ -87,18 +87,18 @@ def test_an_atomic_batch_with_a_bad_item_writes_nothing(collection: Collection) 
 
 def test_a_query_by_id_finds_the_others(collection: Collection) -> None:
     collection.ingest([item(str(v), VECTORS[v]) for v in range(50)])
-    query = Query(None, None, "7", Plan(5, 10, IndexKind.FAISS, Stage.RESCORE), "")
+    query = Query((Example(id="7"),), Plan(5, 10, IndexKind.FAISS, Stage.RESCORE))
     (answer,) = collection.search([query])
     truth = exact_neighbours(VECTORS[:50], VECTORS[7:8], 6, Metric.COSINE).rows[0]
     assert [hit.item.item_id for hit in answer.hits] == [str(v) for v in truth if v != 7][:5]
     assert answer.partial_reason is None
     with pytest.raises(ItemNotFound):
-        collection.search([Query(None, None, "none", query.plan, "")])
+        collection.search([Query((Example(id="none"),), query.plan)])
 
 
 def test_text_needs_an_encoder(collection: Collection) -> None:
     with pytest.raises(NoEncoder) as refused:
-        collection.search([Query("words", None, None, Plan(1, 1, IndexKind.FAISS, Stage.RESCORE), "queries[0].")])
+        collection.search([Query((Example("words", field="queries[0]."),), Plan(1, 1, IndexKind.FAISS, Stage.RESCORE))])
     assert refused.value.field == "queries[0].text"
 
 
@@ -222,16 +222,16 @@ def test_another_model_than_the_collections_is_refused_by_name(tmp_path: Path) -
     receipt = made.ingest("c", [NewItem("a", "cab", None, {}), NewItem("b", "a long long text", None, {})])
     assert [result.warning for result in receipt.results] == [None, "shortened"]
     plan = Plan(2, 1, IndexKind.FAISS, Stage.RESCORE)
-    (answer,) = made.open("c").search([Query("abc", None, None, plan, "")])
+    (answer,) = made.open("c").search([Query((Example("abc"),), plan)])
     assert ([hit.item.item_id for hit in answer.hits], answer.warning) == (["a", "b"], None)
-    assert made.open("c").search([Query("abc" * 9, None, None, plan, "")])[0].warning == "shortened"
+    assert made.open("c").search([Query((Example("abc" * 9),), plan)])[0].warning == "shortened"
     for encoders, words in (
         ({"letters": Letters("v2")}, "'v1' and this server has 'v2'"),
         ({}, "has none of that kind"),
     ):
         other = Catalog(database, encoders, nullcontext(), 1024, None).open("c")
         with pytest.raises(OtherEncoder, match=words):
-            other.search([Query("abc", None, None, plan, "")])
+            other.search([Query((Example("abc"),), plan)])
         with pytest.raises(OtherEncoder, match=words):
             other.ingest([NewItem("c", "text", None, {})])
         assert nearest(other, Letters("").encode(["cab"]).vectors[0], 1) == ["a"]

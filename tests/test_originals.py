@@ -14,7 +14,7 @@ from service.index.segment import IndexKind
 from service.item import NewItem
 from service.jobs import Jobs
 from service.originals import KEPT_SAMPLE, Originals, decoded
-from service.query import Query
+from service.query import Example, Query
 from service.search import Plan, Stage
 from service.store import payload
 from service.store.tables import GenerationRow
@@ -35,7 +35,7 @@ def found(collection: Collection, query: Query) -> list[str]:
 
 
 def by_vector(row: int, kind: IndexKind = IndexKind.FAISS, stage: Stage | None = None) -> Query:
-    return Query(None, VECTORS[row], None, Plan(10, 10, kind, stage), "")
+    return Query((Example(vector=VECTORS[row]),), Plan(10, 10, kind, stage))
 
 
 def ignore(_: float, __: str) -> None:
@@ -102,7 +102,7 @@ def test_dropped_vectors_leave_codes_that_are_searched(database_url: str, tmp_pa
     (late,) = collection.get(["1100"], vectors=True)
     assert late is not None
     assert late.vector is None
-    assert "1100" not in found(collection, Query(None, None, "1100", by_vector(0).plan, ""))
+    assert "1100" not in found(collection, Query((Example(id="1100"),), by_vector(0).plan))
     for query, field in ((by_vector(1, IndexKind.EXACT), "index"), (by_vector(1, stage=Stage.RESCORE), "stage")):
         with pytest.raises(OriginalsDropped) as refused:
             collection.search([query])

@@ -1,8 +1,8 @@
-"""The field types that requests share: names, ids, vectors. Knows no request."""
+"""The field types that requests share: names, ids, vectors, filters. Knows no request."""
 
-from typing import Annotated, Any, TypeGuard
+from typing import Annotated, Any, Literal, TypeGuard
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StringConstraints, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 
 from service.given import LONGEST_ID, given_id, given_vector
 
@@ -43,6 +43,23 @@ ItemId = Annotated[
     AfterValidator(given_id),
 ]
 """Of an item; a whole number is taken as its digits."""
+
+
+Include = Literal["text", "metadata", "vector"]
+"""What an item or a hit carries beside its id."""
+
+
+Cursor = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,18}$")]
+"""Where a page ended; what it says is the service's own."""
+
+
+MetadataFilter = Annotated[
+    dict[str, Any] | None,
+    Field(
+        description="What the metadata of hits must be like: $eq $ne $gt $gte $lt $lte $in $nin $exists $and $or $not",
+        examples=[{"legs": {"$gte": 4}, "$or": [{"home": "river"}, {"home": {"$in": ["lake", "sea"]}}]}],
+    ),
+]
 
 
 class Strict(BaseModel):

@@ -4,11 +4,13 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from service.api.schemas import DeleteRequest, IngestRequest, ItemIn, QueryIn, SearchRequest, Unreadable
+from service.api.cursor import unpacked
+from service.api.schemas import DeleteRequest, IngestRequest, ItemIn, Unreadable
+from service.api.search_schemas import ExampleIn, QueryIn, SearchRequest
 from service.errors import EmptyBatch, InvalidInput
 from service.filter import Every, Filter, parsed
 from service.item import Malformed, NewItem, checked_metadata
-from service.query import Query
+from service.query import Example, Query
 from service.search import Plan
 from service.settings import Settings
 
@@ -91,7 +93,7 @@ def counted(values: Sequence[object], most: int, field: str) -> None:
 
 
 def _within(asked: list[tuple[str, Query, QueryIn]], settings: Settings) -> list[tuple[str, Query, QueryIn]]:
-    shortlisted = sum(query.plan.k * query.plan.oversample for _, query, _ in asked)
+    shortlisted = sum(query.pool.k * query.pool.oversample for _, query, _ in asked)
     if shortlisted > settings.max_shortlist:
         raise InvalidInput(
             f"k * oversample is {shortlisted} over all queries; {settings.max_shortlist} is the most of a request",
@@ -101,18 +103,55 @@ def _within(asked: list[tuple[str, Query, QueryIn]], settings: Settings) -> list
 
 
 def _query(given: QueryIn, field: str, settings: Settings) -> Query:
-    asked = [name for name in ("text", "vector", "id") if getattr(given, name) is not None]
-    if len(asked) != 1:
-        raise InvalidInput(f"give exactly one of text, vector and id, not {asked or 'none'}", field=f"{field}text")
     if given.k > settings.max_k:
         raise InvalidInput(f"{given.k} is more than the {settings.max_k} hits a query may ask for", field=f"{field}k")
     if given.oversample > settings.max_oversample:
         raise InvalidInput(f"{given.oversample} is above {settings.max_oversample}", field=f"{field}oversample")
+    alone = [name for name in ("text", "vector", "id") if getattr(given, name) is not None]
+    if len(alone) > 1 or not (alone or given.positive):
+        raise InvalidInput(f"give exactly one of text, vector and id, not {alone or 'none'}", field=f"{field}text")
+    positive = [_example(given, field, settings)] if alone else []
+    return Query(
+        positive=(*positive, *_examples(given.positive, f"{field}positive", settings)),
+        negative=_examples(given.negative, f"{field}negative", settings),
+        plan=Plan(given.k, given.oversample, given.index, given.stage),
+        field=field,
+        filter=None if given.filter is None else parsed(given.filter, f"{field}filter"),
+        min_score=given.min_score,
+        diversity=given.diversity,
+        group_by=given.group_by,
+        group_size=given.group_size,
+        seen=_seen(given, field, settings),
+    )
+
+
+def _examples(given: Sequence[ExampleIn], field: str, settings: Settings) -> tuple[Example, ...]:
+    return tuple(_example(example, f"{field}[{place}].", settings) for place, example in enumerate(given))
+
+
+def _example(given: ExampleIn, field: str, settings: Settings) -> Example:
+    asked = [name for name in ("text", "vector", "id") if getattr(given, name) is not None]
+    if len(asked) != 1:
+        raise InvalidInput(f"give exactly one of text, vector and id, not {asked or 'none'}", field=f"{field}text")
     if given.text is not None and len(given.text) > settings.max_text_chars:
         raise InvalidInput(f"the text is longer than {settings.max_text_chars} characters", field=f"{field}text")
-    plan = Plan(given.k, given.oversample, given.index, given.stage)
-    wanted = None if given.filter is None else parsed(given.filter, f"{field}filter")
-    return Query(given.text, given.vector, given.id, plan, field, wanted)
+    return Example(given.text, given.vector, given.id, field)
+
+
+def _seen(given: QueryIn, field: str, settings: Settings) -> frozenset[int]:
+    if given.diversity and given.group_by is not None:
+        raise InvalidInput("hits are either diverse or grouped", field=f"{field}diversity")
+    if given.cursor is None:
+        return frozenset()
+    if given.diversity or given.group_by is not None:
+        raise InvalidInput("diverse or grouped hits have no pages: ask for more of them by k", field=f"{field}cursor")
+    seen = unpacked(given.cursor, f"{field}cursor")
+    if len(seen) + given.k > settings.max_k:
+        raise InvalidInput(
+            f"pages end at {settings.max_k} hits; narrow the search by a filter, or list items by scroll",
+            field=f"{field}cursor",
+        )
+    return seen
 
 
 def _refusal(given: ItemIn, field: str, settings: Settings) -> InvalidInput | None:

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Response
 
 from service.api import intake
 from service.api.dependencies import CodewellDep, CollectionDep
+from service.api.fields import Include
 from service.api.schemas import (
     Counted,
     CountRequest,
@@ -15,7 +16,6 @@ from service.api.schemas import (
     FacetRequest,
     Facets,
     GetRequest,
-    Include,
     ItemPatch,
     ItemRead,
     ItemsRead,

@@ -1,9 +1,8 @@
-"""Requests and answers as JSON. Knows the service's types, not how they come about."""
+"""What goes in and is read, as JSON. Knows the service's types, not how they come about."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import (
     BaseModel,
@@ -15,13 +14,11 @@ from pydantic import (
     WrapValidator,
 )
 
-from service.api.fields import ItemId, Name, Strict, Vector, is_text
+from service.api.fields import Cursor, Include, ItemId, MetadataFilter, Name, Strict, Vector, is_text
 from service.api.problems import field_path, readable
 from service.errors import CodewellError
-from service.index.segment import IndexKind
-from service.query import Answer, Hit
+from service.query import Hit
 from service.receipt import ItemResult, ItemStatus, Receipt
-from service.search import Stage
 from service.terms import WriteMode
 
 
@@ -144,113 +141,6 @@ class StreamResponse(IngestResponse):
 
     shortened: int = Field(description="Texts that were longer than their encoder reads")
     committed_through_line: int
-
-
-Include = Literal["text", "metadata", "vector"]
-Cursor = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,18}$")]
-"""Where a page ended; what it says is the service's own."""
-
-
-MetadataFilter = Annotated[
-    dict[str, Any] | None,
-    Field(
-        description="What the metadata of hits must be like: $eq $ne $gt $gte $lt $lte $in $nin $exists $and $or $not",
-        examples=[{"legs": {"$gte": 4}, "$or": [{"home": "river"}, {"home": {"$in": ["lake", "sea"]}}]}],
-    ),
-]
-
-
-class QueryIn(Strict):
-    """One question: exactly one of text, vector and id."""
-
-    collection: Name = "default"
-    text: Annotated[str, StringConstraints(min_length=1)] | None = None
-    vector: Vector | None = None
-    id: ItemId | None = Field(None, description="More like this item, without itself")
-    k: int = Field(10, ge=1, description="Hits wanted")
-    index: IndexKind = Field(IndexKind.FAISS, description="What finds the shortlist; exact reads every original vector")
-    oversample: int = Field(10, ge=1, description="The shortlist has k * oversample items")
-    stage: Stage | None = Field(
-        None, description="Where to stop; without it, at the exact scores of original vectors where they are kept"
-    )
-    filter: MetadataFilter = None
-    include: tuple[Include, ...] = Field(("text", "metadata"), description="What a hit carries beside id and score")
-    min_seq: int = Field(0, ge=0, description="Answer from this change on, such as a receipt's `seq`, on any worker")
-    wait_ms: int = Field(1_000, ge=0, le=60_000, description="How long to wait for `min_seq`; then 503")
-
-
-class SearchRequest(QueryIn):
-    """One question, or many in `queries`."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {"text": "animals living in water", "k": 3},
-                {"text": "animals living in water", "filter": {"legs": {"$gte": 4}}},
-                {"collection": "vectors", "vector": [0.1, 0.2, 0.3], "include": ["metadata"]},
-                {"queries": [{"text": "fish"}, {"text": "music"}]},
-            ]
-        }
-    )
-
-    queries: list[QueryIn] | None = Field(
-        None, description="Many questions, answered together; each may name its collection"
-    )
-
-
-class HitOut(BaseModel):
-    """A found item; higher scores are better (l2: minus the squared distance)."""
-
-    id: str
-    score: float
-    text: str | None = None
-    metadata: dict[str, Any] | None = None
-    vector: list[float] | None = None
-
-
-class AnswerOut(BaseModel):
-    """The hits of one question, best first."""
-
-    hits: list[HitOut]
-    generation: int | None = Field(description="The codec that found them; none before the first training")
-    partial: bool = Field(description="Fewer hits than there could be")
-    partial_reason: str | None = None
-    warning: str | None = Field(None, description="What the encoder left out of a text that is longer than it reads")
-
-    @classmethod
-    def of(cls, answer: Answer, include: Sequence[Include]) -> "AnswerOut":
-        """The answer to one query."""
-        return cls(
-            hits=[hit_out(hit, include) for hit in answer.hits],
-            generation=answer.generation,
-            partial=answer.partial_reason is not None,
-            partial_reason=answer.partial_reason,
-            warning=answer.warning,
-        )
-
-
-class SearchResponse(AnswerOut):
-    """The answer to one question."""
-
-    took_ms: float
-
-
-class BatchResponse(BaseModel):
-    """The answers to many, in their order."""
-
-    results: list[AnswerOut]
-    took_ms: float
-
-
-def hit_out(hit: Hit, include: Sequence[Include]) -> HitOut:
-    """A hit with what was asked for."""
-    return HitOut(
-        id=hit.item.item_id,
-        score=hit.score,
-        text=hit.item.text if "text" in include else None,
-        metadata=json.loads(hit.item.metadata) if "metadata" in include else None,
-        vector=hit.vector.tolist() if "vector" in include and hit.vector is not None else None,
-    )
 
 
 class ItemRead(BaseModel):

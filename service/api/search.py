@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from service.api import intake
 from service.api.dependencies import CodewellDep
-from service.api.schemas import AnswerOut, BatchResponse, QueryIn, SearchRequest, SearchResponse
+from service.api.search_schemas import AnswerOut, BatchResponse, QueryIn, SearchRequest, SearchResponse
 from service.bootstrap import Codewell
 from service.query import Query
 
@@ -44,5 +44,5 @@ def _answered(asked: list[tuple[str, Query, QueryIn]], codewell: Codewell) -> li
             wait_seconds=max(asked[position][2].wait_ms for position in positions) / 1000,
         )
         for position, answer in zip(positions, found, strict=True):
-            answers[position] = AnswerOut.of(answer, asked[position][2].include)
+            answers[position] = AnswerOut.of(answer, asked[position][2])
     return [answers[position] for position in range(len(asked))]

@@ -85,12 +85,18 @@ class View:
     def search(self, queries: Vectors, k: int, kind: IndexKind) -> Neighbours:
         """(q, D) queries to a shortlist: the best k live rows of each, best first, -1 where there are no more."""
         k = max(1, min(k, len(self)))
-        budget = max(k, FEWEST_CANDIDATES, (len(self.base) + len(self.tail)) // BUCKET_SHARE)
+        budget = self.most_scored(k, kind)
         parts = (
             segment.search(queries, k, kind, -(-budget * segment.live_count // max(1, len(self))))
             for segment in (self.base, self.tail)
         )
         return merged(parts, k)
+
+    def most_scored(self, k: int, kind: IndexKind) -> int:
+        """Codes that a query for k rows is compared with, at most."""
+        if kind is not IndexKind.BUCKETS:
+            return len(self)
+        return min(len(self), max(k, FEWEST_CANDIDATES, (len(self.base) + len(self.tail)) // BUCKET_SHARE))
 
     def codes_of(self, rows: RowArray) -> Codes:
         """Codes of rows that a search of this view returned, zeros for -1. Any shape to (..., code_bytes)."""

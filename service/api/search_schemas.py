@@ -1,0 +1,148 @@
+"""Questions and their answers as JSON. Knows the service's types, not how they come about."""
+
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from service.api.cursor import packed
+from service.api.fields import Include, ItemId, MetadataFilter, Name, Strict, Vector
+from service.index.segment import IndexKind
+from service.query import Answer, Hit
+from service.search import Stage
+
+Text = Annotated[str, StringConstraints(min_length=1)]
+
+
+class ExampleIn(Strict):
+    """What hits shall be like, or not: exactly one of text, vector and id."""
+
+    text: Text | None = None
+    vector: Vector | None = None
+    id: ItemId | None = None
+
+
+Examples = Annotated[list[ExampleIn], Field(max_length=100)]
+
+
+class QueryIn(ExampleIn):
+    """One question: one of text, vector and id, or several in `positive`."""
+
+    collection: Name = "default"
+    id: ItemId | None = Field(None, description="More like this item, without itself")
+    positive: Examples = Field([], description="More like all of these: their mean is looked for")
+    negative: Examples = Field([], description="Away from these: the query is p + (p - n), of the two means")
+    k: int = Field(10, ge=1, description="Hits wanted")
+    index: IndexKind = Field(IndexKind.FAISS, description="What finds the shortlist; exact reads every original vector")
+    oversample: int = Field(10, ge=1, description="The shortlist has k * oversample items")
+    stage: Stage | None = Field(
+        None, description="Where to stop; without it, at the exact scores of original vectors where they are kept"
+    )
+    filter: MetadataFilter = None
+    min_score: float | None = Field(None, allow_inf_nan=False, description="Hits below this score are left out")
+    diversity: float = Field(
+        0, ge=0, le=1, description="Chooses hits unlike each other by maximal marginal relevance; 0 is relevance alone"
+    )
+    group_by: str | None = Field(
+        None, min_length=1, description="A path of metadata: the best hits of k different values, such as documents"
+    )
+    group_size: int = Field(1, ge=1, le=100, description="Most hits of one value of `group_by`")
+    cursor: str | None = Field(None, description="That of the page before: the next k hits")
+    include: tuple[Include, ...] = Field(("text", "metadata"), description="What a hit carries beside id and score")
+    profile: bool = Field(False, description="Adds where the time went")
+    min_seq: int = Field(0, ge=0, description="Answer from this change on, such as a receipt's `seq`, on any worker")
+    wait_ms: int = Field(1_000, ge=0, le=60_000, description="How long to wait for `min_seq`; then 503")
+
+
+class SearchRequest(QueryIn):
+    """One question, or many in `queries`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"text": "animals living in water", "k": 3},
+                {"text": "animals living in water", "filter": {"legs": {"$gte": 4}}},
+                {"positive": [{"id": "otter"}, {"text": "fish"}], "negative": [{"id": "violin"}]},
+                {"text": "animals", "group_by": "home", "k": 3},
+                {"collection": "vectors", "vector": [0.1, 0.2, 0.3], "include": ["metadata"]},
+                {"queries": [{"text": "fish"}, {"text": "music"}]},
+            ]
+        }
+    )
+
+    queries: list[QueryIn] | None = Field(
+        None, description="Many questions, answered together; each may name its collection"
+    )
+
+
+class HitOut(BaseModel):
+    """A found item; higher scores are better (l2: minus the squared distance)."""
+
+    id: str
+    score: float
+    text: str | None = None
+    metadata: dict[str, Any] | None = None
+    vector: list[float] | None = None
+    group: str | int | float | bool | None = Field(None, description="Its value at `group_by`")
+
+    @classmethod
+    def of(cls, hit: Hit, include: Sequence[Include]) -> "HitOut":
+        """A hit with what was asked for."""
+        return cls(
+            id=hit.item.item_id,
+            score=hit.score,
+            text=hit.item.text if "text" in include else None,
+            metadata=json.loads(hit.item.metadata) if "metadata" in include else None,
+            vector=hit.vector.tolist() if "vector" in include and hit.vector is not None else None,
+            group=hit.group,
+        )
+
+
+class ProfileOut(BaseModel):
+    """Of all queries that were answered together."""
+
+    milliseconds: dict[str, float] = Field(description="By stage; `originals` is a part of `rescore`")
+    counts: dict[str, int]
+
+
+class AnswerOut(BaseModel):
+    """The hits of one question, best first."""
+
+    hits: list[HitOut]
+    generation: int | None = Field(description="The codec that found them; none before the first training")
+    partial: bool = Field(description="Fewer hits than there could be")
+    partial_reason: str | None = None
+    cursor: str | None = Field(None, description="Asks for the next page; none on the last")
+    warning: str | None = Field(None, description="What the encoder left out of a text that is longer than it reads")
+    profile: ProfileOut | None = None
+
+    @classmethod
+    def of(cls, answer: Answer, asked: QueryIn) -> "AnswerOut":
+        """The answer to one query."""
+        told = answer.profile if asked.profile else None
+        return cls(
+            hits=[HitOut.of(hit, asked.include) for hit in answer.hits],
+            generation=answer.generation,
+            partial=answer.partial_reason is not None,
+            partial_reason=answer.partial_reason,
+            cursor=packed(answer.seen) if answer.seen else None,
+            warning=answer.warning,
+            profile=told
+            and ProfileOut(
+                milliseconds={stage: round(took, 3) for stage, took in told.milliseconds.items()}, counts=told.counts
+            ),
+        )
+
+
+class SearchResponse(AnswerOut):
+    """The answer to one question."""
+
+    took_ms: float
+
+
+class BatchResponse(BaseModel):
+    """The answers to many, in their order."""
+
+    results: list[AnswerOut]
+    took_ms: float

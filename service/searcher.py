@@ -1,0 +1,251 @@
+"""What one collection answers in one process: the nearest items. Writes nothing; knows no HTTP."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models import Neighbours, Scores, Vectors
+from service.choice import diverse, value_at
+from service.errors import ItemNotFound, NoEncoder, Unavailable
+from service.filter import Every, Filter, Not, Some, Value, equal
+from service.follower import PAGE
+from service.index.exact import exact_search
+from service.index.segment import IndexKind, RowArray
+from service.index.view import View
+from service.item import checked_vector
+from service.originals import Originals, decoded
+from service.profile import Profile
+from service.query import Answer, Example, Hit, Query, by_codes, combined, why_fewer
+from service.reader import Reader
+from service.search import Plan, search
+from service.store import payload, store
+from service.text.encoder import TextEncoder
+
+
+@dataclass
+class Asked:
+    """A query on its way: its point, and what was found for it."""
+
+    query: Query
+    point: Vectors
+    """(D,)"""
+    own_rows: frozenset[int]
+    """Of its examples, which are no answer to it."""
+    warning: str | None
+    rows: RowArray = field(default_factory=lambda: np.empty(0, np.int64))
+    scores: Scores = field(default_factory=lambda: np.empty(0, np.float32))
+    expected: int = 0
+    """Hits that there should be."""
+    more: bool = False
+    """Whether there is more than was asked for."""
+    groups: dict[int, Value | None] = field(default_factory=dict)
+    """The value that each row's group has."""
+
+
+class Searcher(Reader):
+    """Thread-safe. What it answers comes from immutable views that follow the log."""
+
+    def search(
+        self, queries: Sequence[Query], *, vectors: bool = False, min_seq: int = 0, wait_seconds: float = 0
+    ) -> list[Answer]:
+        """Answers queries over one and the same view, of `min_seq` or later; those with equal plans in one pass.
+
+        Raises:
+            ItemNotFound, InvalidInput; Unavailable: the log did not come to `min_seq` within `wait_seconds`.
+        """
+        profile = Profile()
+        view = self.follower.view(min_seq, wait_seconds)
+        profile.count("queries", len(queries))
+        profile.count("items", len(view))
+        with profile.stage("query"):
+            asked = self._asked(queries, view)
+        passes: dict[tuple[Plan, Filter | None], list[Asked]] = {}
+        for one in asked:
+            passes.setdefault((self._pool(one, view), one.query.filter), []).append(one)
+        for (plan, wanted), members in passes.items():
+            chosen = view if wanted is None else self._only(view, wanted, profile)
+            self._find(members, chosen, plan, profile, whole=wanted is None)
+        for one in asked:
+            if one.query.group_by is not None:
+                self._group(one, view, one.query.group_by, profile)
+            elif one.query.diversity:
+                with profile.stage("diversity"):
+                    self._diversify(one, view)
+        return self._answers(asked, view, vectors, profile)
+
+    def _asked(self, queries: Sequence[Query], view: View) -> list[Asked]:
+        examples = [example for query in queries for example in (*query.positive, *query.negative)]
+        points, own_rows, warnings = self._points(examples, view)
+        asked, start = [], 0
+        for query in queries:
+            middle = start + len(query.positive)
+            end = middle + len(query.negative)
+            own = frozenset(row for row in own_rows[start:end] if row is not None)
+            warning = next((warning for warning in warnings[start:end] if warning is not None), None)
+            point = combined(points[start:middle], points[middle:end], self.metric, query.field)
+            asked.append(Asked(query, point, own, warning))
+            start = end
+        return asked
+
+    def _points(self, examples: Sequence[Example], view: View) -> tuple[Vectors, list[int | None], list[str | None]]:
+        """(e, D) vectors of the examples, the row of each that is an item, and what the encoder says of each text."""
+        points = np.zeros((len(examples), self.dim), np.float32)
+        own_rows: list[int | None] = [None] * len(examples)
+        warnings: list[str | None] = [None] * len(examples)
+        texts = {place: example.text for place, example in enumerate(examples) if example.text is not None}
+        ids = {place: example.id for place, example in enumerate(examples) if example.id is not None}
+        for place, example in enumerate(examples):
+            if example.vector is not None:
+                points[place] = checked_vector(example.vector, self.dim, self.metric, f"{example.field}vector")
+        for place, hit in zip(ids, self.get(list(ids.values()), vectors=True) if ids else [], strict=True):
+            if hit is None:
+                raise ItemNotFound(ids[place], field=f"{examples[place].field}id")
+            points[place] = hit.vector if hit.vector is not None else self._decoded(hit.item, view)
+            own_rows[place] = hit.item.row_id
+        if texts:
+            encoded = self._text_encoder(f"{examples[next(iter(texts))].field}text").encode(list(texts.values()))
+            points[list(texts)] = encoded.vectors
+            for place, warning in zip(texts, encoded.warnings, strict=True):
+                warnings[place] = warning
+        return points, own_rows, warnings
+
+    def _pool(self, one: Asked, view: View) -> Plan:
+        """How the hits of a query are found among which it is answered."""
+        plan = one.query.pool
+        if self.originals is Originals.DROP and view.generation_id is not None:
+            plan = by_codes(plan, one.query.field)
+        # A query by example does not answer with the example itself: one more is looked for, and it is left out.
+        return replace(plan, k=plan.k + len(one.own_rows))
+
+    def _find(self, members: Sequence[Asked], chosen: View, plan: Plan, profile: Profile, *, whole: bool) -> None:
+        """What each query is answered from: `plan.k` rows at most, best first."""
+        best = self._neighbours(chosen, np.stack([one.point for one in members]), plan, profile, whole=whole)
+        for one, rows, scores in zip(members, best.rows, best.scores, strict=True):
+            query = one.query
+            left_out = one.own_rows | query.seen
+            keep = (rows >= 0) & ~np.isin(rows, list(left_out))
+            one.rows, one.scores = rows[keep], scores[keep]
+            there = len(chosen) - sum(row in chosen for row in left_out)
+            one.expected, one.more = min(query.plan.k, there), there > query.plan.k
+            if query.min_score is not None and (fits := int((one.scores >= query.min_score).sum())) < len(one.rows):
+                one.rows, one.scores = one.rows[:fits], one.scores[:fits]
+                one.expected, one.more = min(query.plan.k, fits), fits > query.plan.k
+            if query.group_by is None and not query.diversity:
+                one.rows, one.scores = one.rows[: query.plan.k], one.scores[: query.plan.k]
+
+    def _only(self, view: View, wanted: Filter, profile: Profile, without: Set[int] = frozenset()) -> View:
+        """The view with every other row dead."""
+        with profile.stage("filter"):
+            rows = self._filters.view(view.applied_seq).rows(wanted)
+            chosen = view.only(np.setdiff1d(rows, list(without)) if without else rows)
+        profile.count("chosen", len(chosen))
+        return chosen
+
+    def _diversify(self, one: Asked, view: View) -> None:
+        """Compared are decoded vectors: no more originals are read for it."""
+        vectors = view.codec.decode(view.codes_of(one.rows))
+        places = diverse(one.scores, vectors, one.query.plan.k, one.query.diversity, self.metric)
+        one.rows, one.scores = one.rows[places], one.scores[places]
+
+    def _group(self, one: Asked, view: View, path: str, profile: Profile) -> None:
+        """Looks again, without the groups that were found, until there are as many as were asked for."""
+        query, plan = one.query, self._pool(one, view)
+        groups: dict[tuple[object, ...], list[tuple[int, float]]] = {}
+        alone: set[int] = set()
+        while len(one.rows):
+            found = len(groups)
+            metadata = self._metadata(one.rows)
+            for row, score in zip(one.rows.tolist(), one.scores.tolist(), strict=True):
+                value = value_at(metadata.get(row, {}), path)
+                key = (row,) if value is None else (isinstance(value, bool), value)
+                if key in groups or len(groups) < query.plan.k:
+                    members = groups.setdefault(key, [])
+                    if len(members) < query.group_size:
+                        members.append((row, score))
+                        one.groups[row] = value
+                if value is None:
+                    alone.add(row)
+            if len(groups) == query.plan.k or len(groups) == found:
+                break
+            known = [equal(path, value) for value in one.groups.values() if value is not None]
+            others = Every((query.filter or Every(), Not(Some(tuple(known)))))
+            chosen = self._only(view, others, profile, without=alone)
+            self._find([one], chosen, plan, profile, whole=False)
+        members = [pair for group in groups.values() for pair in group]
+        one.rows = np.array([row for row, _ in members], np.int64)
+        one.scores = np.array([score for _, score in members], np.float32)
+        one.expected, one.more = len(members), False
+
+    def _answers(self, asked: Sequence[Asked], view: View, vectors: bool, profile: Profile) -> list[Answer]:
+        with profile.stage("documents"), self._database.reading() as session:
+            every_row = sorted({row for one in asked for row in one.rows.tolist()})
+            items = store.items_by_row(session, self.id, every_row)
+            stored = payload.vectors_by_row(session, self.id, every_row) if vectors else {}
+        answers = []
+        for one in asked:
+            hits = [
+                Hit(items[row], score, self._vector(stored.get(row)), one.groups.get(row))
+                for row, score in zip(one.rows.tolist(), one.scores.tolist(), strict=True)
+                if row in items
+            ]
+            reason = why_fewer(one.query.plan, one.expected - len(hits))
+            paged = one.more and reason is None and not one.query.diversity
+            seen = one.query.seen | frozenset(one.rows.tolist()) if paged else frozenset()
+            answers.append(Answer(hits, view.generation_id, reason, seen, one.warning, profile))
+        return answers
+
+    def _neighbours(self, view: View, points: Vectors, plan: Plan, profile: Profile, *, whole: bool) -> Neighbours:
+        """`whole`: nothing of the collection is left out of the view."""
+        with ExitStack() as turn:
+            with profile.stage("waiting"):
+                turn.enter_context(self._computing)
+            if plan.kind is IndexKind.EXACT and view.generation_id is not None:
+                with profile.stage("exact"):
+                    blocks = self._blocks() if whole else self._blocks_of(view.live_rows())
+                    return exact_search(blocks, points, plan.k, self.metric)
+            return search(view, points, plan, self._originals, profile)
+
+    def _text_encoder(self, field: str) -> TextEncoder:
+        if self._encoder is None:
+            raise NoEncoder(self.name, field=field)
+        return self._encoder
+
+    def _metadata(self, rows: RowArray) -> dict[int, dict[str, Any]]:
+        with self._database.reading() as session:
+            items = store.items_by_row(session, self.id, rows.tolist())
+        return {row: json.loads(item.metadata) for row, item in items.items()}
+
+    def _originals(self, rows: RowArray) -> Mapping[int, bytes]:
+        with self._database.reading() as session:
+            return payload.vectors_by_row(session, self.id, rows.tolist())
+
+    def _decoded(self, item: store.Item, view: View) -> NDArray[np.float32]:
+        """What is left of a vector that was dropped."""
+        with self._database.reading() as session:
+            codes = payload.codes_by_row(session, view.generation_id or 0, [item.row_id])
+        if item.row_id not in codes:
+            raise Unavailable(f"the item {item.item_id!r} was changed meanwhile; try again")
+        vector: NDArray[np.float32] = view.codec.decode(np.array([list(codes[item.row_id])], np.uint8))[0]
+        return vector
+
+    def _blocks(self) -> Iterator[tuple[RowArray, Vectors]]:
+        last = 0
+        while True:
+            with self._database.reading() as session:
+                page = payload.vectors_after(session, self.id, last, PAGE)
+            if not page:
+                return
+            yield np.array([row for row, _ in page], np.int64), decoded([vector for _, vector in page], self.dim)
+            last = page[-1][0]
+
+    def _blocks_of(self, rows: RowArray) -> Iterator[tuple[RowArray, Vectors]]:
+        """The vectors of ascending rows, without those that are gone."""
+        for start in range(0, len(rows), PAGE):
+            stored = self._originals(rows[start : start + PAGE])
+            kept = np.array(sorted(stored), np.int64)
+            yield kept, decoded([stored[row] for row in kept.tolist()], self.dim)
