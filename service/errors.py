@@ -24,7 +24,7 @@ CodewellError            500
 │   ├── KeyReused              another request had this idempotency key
 │   ├── TooFewItems
 │   ├── OriginalsDropped       only codes are left, and this needs the vectors
-│   └── NotTrained
+│   └── NotTrained             a code was asked for before there is a codec
 ├── BuildError           500   a batch build cannot go on
 │   ├── TooManyRejects
 │   └── DamagedGeneration      a built folder is not what its manifest says
@@ -226,6 +226,15 @@ class TooFewItems(Conflict):
     """There are not enough vectors to train on."""
 
     title = "Too few items"
+
+
+class NotTrained(Conflict):
+    """A code was asked for of a collection that was never trained."""
+
+    title = "Not trained"
+
+    def __init__(self, collection: str) -> None:
+        super().__init__(f"the collection {collection!r} has no codec yet: train one, then ask again")
 
 
 class OriginalsDropped(Conflict):

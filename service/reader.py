@@ -7,12 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
-from models import Metric
-from service.errors import CollectionNotFound
+from models import Codes, Metric, Vectors
+from service.errors import CollectionNotFound, InvalidInput, NoEncoder, NotTrained
 from service.filter import Every, Filter, Kind
 from service.filter_follower import FilterFollower
 from service.follower import Follower
 from service.index.filters import FilterView
+from service.index.view import View
+from service.item import checked_vector
 from service.originals import Originals, decoded
 from service.query import Hit
 from service.store import payload, store
@@ -82,6 +84,41 @@ class Reader:
         counts = [(_plain(value), n) for kind in FACETS for value, n in filters.counts(path, kind, wanted).items()]
         return sorted(counts, key=lambda pair: (-pair[1], str(pair[0])))[:limit]
 
+    def embed(self, texts: Sequence[str], field: str) -> Vectors:
+        """(n, D) vectors of texts by the collection's encoder.
+
+        Raises:
+            NoEncoder, EncoderFailed
+        """
+        return self._text_encoder(f"{field}[0]").encode(texts).vectors
+
+    def encode(self, vectors: Sequence[Vectors], field: str) -> tuple[int, Codes]:
+        """The generation that searches use, and the (n, code_bytes) codes that it makes of (D,) vectors.
+
+        Raises:
+            NotTrained; InvalidInput: a vector is none of this collection's.
+        """
+        view = self._trained()
+        checked = [
+            checked_vector(vector, self.dim, self.metric, f"{field}[{place}]") for place, vector in enumerate(vectors)
+        ]
+        return view.generation_id or 0, view.codec.encode(np.stack(checked))
+
+    def decode(self, codes: Sequence[bytes], field: str) -> tuple[int, Vectors]:
+        """The generation that searches use, and the (n, D) vectors that it makes of codes.
+
+        Raises:
+            NotTrained; InvalidInput: a code is not of its length.
+        """
+        view = self._trained()
+        size = view.codec.code_bytes
+        for place, code in enumerate(codes):
+            if len(code) != size:
+                detail = f"codes of generation {view.generation_id} have {size} bytes, this one has {len(code)}"
+                raise InvalidInput(detail, field=f"{field}[{place}]")
+        stacked = np.frombuffer(b"".join(codes), np.uint8).reshape(len(codes), size)
+        return view.generation_id or 0, view.codec.decode(stacked)
+
     def is_behind(self, head: store.Head) -> bool:
         """Whether the database holds more than the views that there are."""
         return self.follower.is_behind(head) or self._filters.is_behind(head.seq)
@@ -90,6 +127,17 @@ class Reader:
         """Brings the views that there are to the end of the log."""
         self.follower.follow()
         self._filters.follow()
+
+    def _trained(self) -> View:
+        view = self.follower.view()
+        if view.generation_id is None:
+            raise NotTrained(self.name)
+        return view
+
+    def _text_encoder(self, field: str) -> TextEncoder:
+        if self._encoder is None:
+            raise NoEncoder(self.name, field=field)
+        return self._encoder
 
     def _newest_filters(self) -> FilterView:
         with self._database.reading() as session:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from models import Neighbours, Scores, Vectors
 from service.choice import diverse, value_at
-from service.errors import ItemNotFound, NoEncoder, Unavailable
+from service.errors import ItemNotFound, Unavailable
 from service.filter import Every, Filter, Not, Some, Value, equal
 from service.follower import PAGE
 from service.index.exact import exact_search
@@ -24,7 +24,6 @@ from service.query import Answer, Example, Hit, Query, by_codes, combined, why_f
 from service.reader import Reader
 from service.search import Plan, search
 from service.store import payload, store
-from service.text.encoder import TextEncoder
 
 
 @dataclass
@@ -209,11 +208,6 @@ class Searcher(Reader):
                     blocks = self._blocks() if whole else self._blocks_of(view.live_rows())
                     return exact_search(blocks, points, plan.k, self.metric)
             return search(view, points, plan, self._originals, profile)
-
-    def _text_encoder(self, field: str) -> TextEncoder:
-        if self._encoder is None:
-            raise NoEncoder(self.name, field=field)
-        return self._encoder
 
     def _metadata(self, rows: RowArray) -> dict[int, dict[str, Any]]:
         with self._database.reading() as session:

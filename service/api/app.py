@@ -7,7 +7,7 @@ from importlib.metadata import version
 from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 
-from service.api import collections, health, ingest, ingest_stream, items, jobs, problems, search
+from service.api import collections, encoding, health, ingest, ingest_stream, items, jobs, problems, search
 from service.api.body_limit import BodyLimit
 from service.api.dependencies import without_nul
 from service.bootstrap import Codewell
@@ -37,7 +37,7 @@ def create_app(settings: Settings) -> FastAPI:
         dependencies=[Depends(without_nul)],
     )
     problems.install(app)
-    for routes in (ingest_stream, ingest, search, collections, items, jobs, health):
+    for routes in (ingest_stream, ingest, search, collections, items, encoding, jobs, health):
         app.include_router(routes.router)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     return app

@@ -4,9 +4,12 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
+from models import Vectors
 from service.api.cursor import unpacked
+from service.api.encoding_schemas import EncodeRequest
 from service.api.schemas import DeleteRequest, IngestRequest, ItemIn, Unreadable
 from service.api.search_schemas import ExampleIn, QueryIn, SearchRequest
+from service.collection import Collection
 from service.errors import EmptyBatch, InvalidInput
 from service.filter import Every, Filter, parsed
 from service.item import Malformed, NewItem, checked_metadata
@@ -72,6 +75,35 @@ def deletion(request: DeleteRequest, settings: Settings) -> list[str] | Filter:
     if not request.filter:
         raise InvalidInput("an empty filter would remove every item; delete the collection instead", field="filter")
     return parsed(request.filter)
+
+
+def texts(given: Sequence[str], field: str, settings: Settings) -> Sequence[str]:
+    """Texts to encode.
+
+    Raises:
+        EmptyBatch, InvalidInput: too many, or one is too long.
+    """
+    counted(given, settings.max_items, field)
+    for place, text in enumerate(given):
+        if len(text) > settings.max_text_chars:
+            raise InvalidInput(
+                f"the text is longer than {settings.max_text_chars} characters", field=f"{field}[{place}]"
+            )
+    return given
+
+
+def to_encode(request: EncodeRequest, collection: Collection, settings: Settings) -> tuple[Sequence[Vectors], str]:
+    """(D,) vectors, given or of texts, and the field that they come from.
+
+    Raises:
+        InvalidInput: neither or both are given; NoEncoder, EncoderFailed
+    """
+    if request.texts is not None and request.vectors is None:
+        return list(collection.embed(texts(request.texts, "texts", settings), "texts")), "texts"
+    if request.vectors is None or request.texts is not None:
+        raise InvalidInput("give either texts or vectors", field="texts")
+    counted(request.vectors, settings.max_items, "vectors")
+    return request.vectors, "vectors"
 
 
 def wanted(given: dict[str, Any] | None) -> Filter:

@@ -1,0 +1,39 @@
+"""A collection's encoder and codec for use elsewhere: vectors of texts, codes of vectors, vectors of codes."""
+
+from fastapi import APIRouter
+
+from service.api import intake
+from service.api.dependencies import CodewellDep, CollectionDep
+from service.api.encoding_schemas import (
+    Codes,
+    DecodeRequest,
+    EmbeddingsRequest,
+    EmbeddingsResponse,
+    EncodeRequest,
+    VectorsOut,
+)
+
+router = APIRouter(tags=["encoding"])
+
+
+@router.post("/collections/{name}/encode")
+def encode(body: EncodeRequest, collection: CollectionDep, codewell: CodewellDep) -> Codes:
+    """Codes as the collection keeps them, of texts or vectors: for pgvector's `bit`, or an index of your own."""
+    vectors, field = intake.to_encode(body, collection, codewell.settings)
+    return Codes.of(*collection.encode(vectors, field), body.format)
+
+
+@router.post("/collections/{name}/decode")
+def decode(body: DecodeRequest, collection: CollectionDep, codewell: CodewellDep) -> VectorsOut:
+    """What is left of vectors in their codes."""
+    intake.counted(body.codes, codewell.settings.max_items, "codes")
+    generation, vectors = collection.decode(body.codes, "codes")
+    return VectorsOut(generation=generation, vectors=vectors.tolist())
+
+
+@router.post("/v1/embeddings")
+def embeddings(body: EmbeddingsRequest, codewell: CodewellDep) -> EmbeddingsResponse:
+    """Vectors of texts as OpenAI's API gives them; the model is a collection, whose encoder is used."""
+    texts = intake.texts(body.texts, "input", codewell.settings)
+    vectors = codewell.catalog.open(body.model, "model").embed(texts, "input")
+    return EmbeddingsResponse.of(body, vectors)
