@@ -9,6 +9,7 @@ import torch
 
 from service.catalog import Catalog
 from service.jobs import Jobs
+from service.keys import Keys
 from service.poller import Poller
 from service.runner import Runner
 from service.settings import Settings
@@ -27,6 +28,7 @@ class Codewell:
         default_encoder = None if settings.encoder == "none" else settings.encoder
         self.catalog = Catalog(self.database, encoders(settings), computing, settings.max_dimension, default_encoder)
         self.jobs = Jobs(self.database)
+        self.keys = Keys(self.database)
         self._runner = Runner(settings, self.database, self.jobs)
         self._poller = Poller(self.database, self.catalog, settings.poll_ms)
 

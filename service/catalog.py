@@ -18,6 +18,7 @@ from service.errors import AliasNotFound, CollectionExists, CollectionNotFound, 
 from service.item import Malformed, NewItem
 from service.originals import Originals
 from service.receipt import Receipt, batch_rejected
+from service.rights import EVERYTHING, Rights
 from service.store import store
 from service.store.database import Database
 from service.store.tables import AliasRow, CollectionRow, GenerationRow
@@ -62,14 +63,15 @@ class Catalog:
         self._opened: dict[int, Collection] = {}
         self._opening = Lock()
 
-    def open(self, name: str, field: str = "collection") -> Collection:
+    def open(self, name: str, field: str = "collection", rights: Rights = EVERYTHING) -> Collection:
         """The collection of that name or alias.
 
         Raises:
-            CollectionNotFound
+            CollectionNotFound; Forbidden: it is not within the rights, whether it exists or not.
         """
         with self._database.reading() as session:
             row = store.find_collection(session, name)
+        rights.require_collection(name if row is None else row.name, field, called=name)
         if row is None:
             raise CollectionNotFound(name, field=field)
         with self._opening:

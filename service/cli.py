@@ -15,6 +15,7 @@ import typer
 from service.builds.command import build
 from service.client import Client, ClientError
 from service.console import Progress, print_certificate, print_hits, print_status, print_summary, shown
+from service.key_commands import keys
 from service.offline import export, verify
 
 HELP = """Retrieval over codes of a few bytes: run the server, fill it, train it, ask it.
@@ -27,6 +28,7 @@ app = typer.Typer(
 app.command()(build)
 app.command()(verify)
 app.command()(export)
+app.add_typer(keys, name="key")
 
 Url = Annotated[
     str | None, typer.Option(help="Server to talk to; without it CODEWELL_URL, or else http://127.0.0.1:8000.")
@@ -250,28 +252,30 @@ def search(
 def status(url: Url = None, as_json: Json = False) -> None:
     """Show collections, newest jobs and readiness.
 
-    Exit code 1: the server is not ready.
+    Exit code 1: the server is not ready, or wants another API key.
     """
     client = _client(url)
     told: dict[str, Any] = {"url": client.url, "ready": False, "detail": None, "collections": [], "jobs": []}
     with client:
         try:
             client.ready()
-            told |= {"ready": True, "collections": client.collections(), "jobs": client.jobs()}
+            told["ready"] = True
+            told |= {"collections": client.collections(), "jobs": client.jobs()}
         except ClientError as error:
             told["detail"] = str(error)
     if as_json:
         typer.echo(json.dumps(told))
-        raise typer.Exit(0 if told["ready"] else 1)
-    if not told["ready"]:
-        _fail(f"not ready: {told['detail']}")
+        raise typer.Exit(0 if told["detail"] is None else 1)
+    if told["detail"] is not None:
+        _fail(told["detail"] if told["ready"] else f"not ready: {told['detail']}")
     print_status(told)
 
 
 def _client(url: str | None) -> Client:
     from service.settings import ClientSettings
 
-    return Client(url or ClientSettings().url)
+    settings = ClientSettings()
+    return Client(url or settings.url, None if settings.api_key is None else settings.api_key.get_secret_value())
 
 
 def _fail(message: str) -> NoReturn:

@@ -61,8 +61,11 @@ class Client:
     Every call raises ServerUnreachable, or ServerRefused where the answer is an error.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, api_key: str | None = None) -> None:
         self.url = url.rstrip("/")
+        api_key = (api_key or "").strip()
+        if not (api_key.isascii() and api_key.isprintable()):
+            raise ClientError("the API key has characters that no key has; one looks like cw_0123456789ab_…")
         try:
             parsed = httpx.URL(self.url)
         except (httpx.InvalidURL, TypeError) as error:
@@ -71,7 +74,12 @@ class Client:
             raise ClientError(f"{url!r} is not the URL of a server; one looks like http://127.0.0.1:8000")
         timeout = httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS)
         # A proxy of the environment is for other machines, not for this one.
-        self._http = httpx.Client(base_url=self.url, timeout=timeout, trust_env=not is_loopback(parsed.host))
+        self._http = httpx.Client(
+            base_url=self.url,
+            timeout=timeout,
+            trust_env=not is_loopback(parsed.host),
+            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
+        )
 
     def __enter__(self) -> "Client":
         return self

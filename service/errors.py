@@ -9,11 +9,13 @@ CodewellError            500
 │   ├── EmptyBatch
 │   ├── NoEncoder              text for a collection that takes vectors only
 │   └── BatchRejected          not one item of the batch could be kept
-├── Unauthorized         401
+├── Unauthorized         401   no API key, or none that is valid
+├── Forbidden            403   the key is valid and does not allow this
 ├── NotFound             404
 │   ├── CollectionNotFound
 │   ├── ItemNotFound
 │   ├── JobNotFound
+│   ├── KeyNotFound
 │   ├── PictureNotFound
 │   └── AliasNotFound
 ├── Conflict             409
@@ -132,6 +134,20 @@ class BatchRejected(InvalidInput):
         self.members["errors"] = errors
 
 
+class Unauthorized(CodewellError):
+    """The request has no API key, or one that is unknown, wrong, expired or revoked: which of these is not said."""
+
+    status = 401
+    title = "Unauthorized"
+
+
+class Forbidden(CodewellError):
+    """The API key is valid and does not allow this."""
+
+    status = 403
+    title = "Forbidden"
+
+
 class NotFound(CodewellError):
     """The thing named does not exist."""
 
@@ -164,6 +180,18 @@ class JobNotFound(NotFound):
     """No job has that id."""
 
     title = "Job not found"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"there is no job {job_id!r}; GET /jobs lists them", field="id")
+
+
+class KeyNotFound(NotFound):
+    """No API key has that id. What was given is not repeated: it may be a key by mistake."""
+
+    title = "API key not found"
+
+    def __init__(self) -> None:
+        super().__init__("there is no API key of that id, which is 12 of 0-9a-f; GET /keys lists them", field="id")
 
 
 class PictureNotFound(NotFound):

@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -134,13 +134,15 @@ class Jobs:
                 raise PictureNotFound(f"job {job_id} has no picture {name!r}; it has: {there}", field="name")
             return row.png
 
-    def list(self, collection: str | None = None, limit: int = 100) -> list[Job]:
-        """The newest jobs first, of one collection or of all."""
+    def list(self, collection: str | None = None, limit: int = 100, within: Collection[str] | None = None) -> list[Job]:
+        """The newest jobs first, of one collection or of all; `within` names collections and leaves all others out."""
         statement = select(JobRow, CollectionRow.name).join(CollectionRow, CollectionRow.id == JobRow.collection_id)
         with self._database.reading() as session:
             if collection is not None:
                 row = store.found_collection(session, collection)
                 statement = statement.where(JobRow.collection_id == row.id)
+            if within is not None:
+                statement = statement.where(CollectionRow.name.in_(within))
             rows = session.execute(statement.order_by(JobRow.created_at.desc(), JobRow.id).limit(limit))
             return [_job(row, name) for row, name in rows]
 
@@ -279,7 +281,7 @@ def _claimed(session: Session, claim: Claim) -> JobRow | None:
 def _found(session: Session, job_id: str) -> tuple[JobRow, str]:
     job = session.get(JobRow, job_id)
     if job is None:
-        raise JobNotFound(f"there is no job {job_id!r}; GET /jobs lists them", field="id")
+        raise JobNotFound(job_id)
     return job, session.get_one(CollectionRow, job.collection_id).name
 
 

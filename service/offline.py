@@ -24,7 +24,7 @@ def verify(
     from service.verification import verify as differences
 
     found = 0
-    with _database(data_dir) as database:
+    with opened_database(data_dir) as database:
         for difference in differences(database, collection):
             found += 1
             typer.echo(f"{difference.collection}: {difference.what}")
@@ -43,14 +43,17 @@ def export(
     """
     from service.export import export as written
 
-    with _database(data_dir) as database:
+    with opened_database(data_dir) as database:
         items, seq = written(database, collection, file)
     typer.echo(f"{items} items, as of seq {seq}")
 
 
 @contextmanager
-def _database(data_dir: Path | None) -> "Iterator[Database]":
-    """The database of the settings; what is wrong with it, or with what is asked of it, is one line and exit code 1."""
+def opened_database(data_dir: Path | None, *, make: bool = False) -> "Iterator[Database]":
+    """The database of the settings; what is wrong with it, or with what is asked of it, is one line and exit code 1.
+
+    With `make`, one that is not there is made, and an older one migrated.
+    """
     from sqlalchemy.exc import SQLAlchemyError
 
     from service.errors import CodewellError
@@ -59,13 +62,13 @@ def _database(data_dir: Path | None) -> "Iterator[Database]":
     from service.store.database import Database
 
     settings = Settings() if data_dir is None else Settings(data_dir=data_dir)
-    if settings.database_url is None and not (settings.data_dir / "codewell.db").exists():
+    if not make and settings.database_url is None and not (settings.data_dir / "codewell.db").exists():
         typer.echo(f"Error: there is no database in {settings.data_dir}; name its folder by --data-dir", err=True)
         raise typer.Exit(1)
     try:
         database = Database(settings.database)
         try:
-            schema.checked(database)
+            (schema.upgrade if make else schema.checked)(database)
             yield database
         finally:
             database.close()

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import uvicorn
     from fastapi import FastAPI
 
+    from service.store.database import Database
+
 BACKLOG = 2048
 HANGING_SECONDS = 20
 """A worker that does not answer its supervisor for so long is replaced; one that dies while it is asked, no sooner."""
@@ -39,11 +41,10 @@ def run(settings: Settings, say: Callable[[str], object]) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises the signal again after an orderly end
     with _listening(settings) as listener:
         host, port = listener.getsockname()[:2]
-        if not is_loopback(host):
-            say(f"WARNING: {host} can be reached from other machines, and there are no API keys yet")
+        settings = settings.model_copy(update={"host": host})  # a name's address says who can reach it
         for name in Settings.unknown():
             say(f"WARNING: there is no setting {name}; it is ignored")
-        _check_storage(settings)
+        _check_storage(settings, say)
         address = f"[{host}]" if ":" in host else host
         greeting = f"Codewell {version('codewell')} listens on http://{address}:{port} (Ctrl-C stops it)"
         if settings.workers == 1:
@@ -145,7 +146,7 @@ def _listening(settings: Settings) -> socket.socket:
     return listener
 
 
-def _check_storage(settings: Settings) -> None:
+def _check_storage(settings: Settings, say: Callable[[str], object]) -> None:
     """Opens the data folder and the database once, so that what is wrong with them is one line and no traceback."""
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -163,6 +164,7 @@ def _check_storage(settings: Settings) -> None:
         database = Database(settings.database)
         try:
             schema.upgrade(database)
+            _check_keys(settings, database, say)
         finally:
             database.close()
     except (SQLAlchemyError, CodewellError, OSError, ValueError, ImportError) as error:
@@ -170,6 +172,25 @@ def _check_storage(settings: Settings) -> None:
         reason = getattr(cause, "orig", None) or cause
         where = "of CODEWELL_DATABASE_URL" if settings.database_url else settings.data_dir / "codewell.db"
         raise CannotServe(f"the database {where} cannot be used: {str(reason).splitlines()[0]}") from error
+
+
+def _check_keys(settings: Settings, database: "Database", say: Callable[[str], object]) -> None:
+    """Makes the first key where that is set; a server that others can reach does not start without one."""
+    from service.first_key import made_first_key
+    from service.keys import Keys, demanded
+
+    if settings.auth == "off":
+        if not is_loopback(settings.host):
+            say(f"WARNING: CODEWELL_AUTH is off, and {settings.host} can be reached from other machines")
+        return
+    if settings.first_key_file is not None and made_first_key(database, settings.first_key_file):
+        say(f"A first API key, of scope admin, is in {settings.first_key_file}")
+    if demanded(settings) and not Keys(database).exist():
+        why = "CODEWELL_AUTH is keys" if is_loopback(settings.host) else f"others can reach {settings.host}"
+        raise CannotServe(
+            f"{why}, and there is no API key: make one by `codewell key create --name admin --scope admin` over the "
+            "same data, or let everyone in by CODEWELL_AUTH=off"
+        )
 
 
 def _log_config(level: str) -> dict[str, Any]:

@@ -2,14 +2,22 @@
 
 import hashlib
 import os
+import re
 from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import quote
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "CODEWELL_"
+ORIGIN = re.compile(r"https?://[^/\s]+")
+HOST = re.compile(r"(\*\.)?[^*/:\s]+")
+
+
+def listed(given: str) -> list[str]:
+    """What commas separate."""
+    return [part.strip() for part in given.split(",") if part.strip()]
 
 
 class Settings(BaseSettings):
@@ -31,6 +39,20 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address the server listens on")
     port: int = Field(8000, ge=0, le=65535, description="Port the server listens on; 0 takes a free one")
     workers: int = Field(1, ge=1, description="Processes that answer requests, each with its own view of the codes")
+    auth: Literal["auto", "keys", "off"] = Field(
+        "auto",
+        description="Whether API keys are needed: `keys`, `off`, or `auto`: where `CODEWELL_HOST` is not loopback, or "
+        "once a key was made",
+    )
+    first_key_file: Path | None = Field(
+        None, description="File that a first API key, of scope admin, is written to at a start that finds none"
+    )
+    cors_origins: str | None = Field(
+        None, description="Origins whose pages may call, such as `https://app.example,https://other.example`, or `*`"
+    )
+    trusted_hosts: str | None = Field(
+        None, description="Host names that requests may ask for, such as `search.example,*.example.org`; any without it"
+    )
     log_level: Literal["critical", "error", "warning", "info", "debug"] = Field(
         "info", description="Least severe log line that is written"
     )
@@ -98,6 +120,16 @@ class Settings(BaseSettings):
             )
         return self
 
+    @field_validator("cors_origins", "trusted_hosts")
+    @classmethod
+    def _each_is_whole(cls, given: str | None, info: ValidationInfo) -> str | None:
+        kind = "an origin like https://app.example" if info.field_name == "cors_origins" else "a name like app.example"
+        form = ORIGIN if info.field_name == "cors_origins" else HOST
+        for one in listed(given or ""):
+            if one != "*" and form.fullmatch(one) is None:
+                raise ValueError(f"{one!r} is not {kind}; several are separated by commas")
+        return given
+
     @staticmethod
     def unknown() -> list[str]:
         """Variables of the environment that begin like settings and are none: misspelt ones, most likely."""
@@ -147,3 +179,4 @@ class ClientSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
 
     url: str = Field("http://127.0.0.1:8000", description="Server that `codewell ingest`, `search` and so on talk to")
+    api_key: SecretStr | None = Field(None, description="API key that these commands show to the server")

@@ -6,12 +6,28 @@ from importlib.metadata import version
 
 from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from service.api import collections, encoding, health, ingest, ingest_stream, items, jobs, problems, search
+from service.api import (
+    collections,
+    encoding,
+    health,
+    ingest,
+    ingest_stream,
+    items,
+    jobs,
+    keys,
+    problems,
+    reference,
+    search,
+)
+from service.api.access import Authentication, guarded
 from service.api.body_limit import BodyLimit
 from service.api.dependencies import without_nul
+from service.api.headers import SecurityHeaders
 from service.bootstrap import Codewell
-from service.settings import Settings
+from service.settings import Settings, listed
 
 DESCRIPTION = "Retrieval over codes of a few bytes, which trained autoencoders make of text and vectors."
 
@@ -25,8 +41,8 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.codewell = codewell
             yield
 
-    # The usual /docs page fetches its script from a CDN, which a server without the internet cannot offer.
     app = FastAPIOffline(
+        docs_url=None,
         redoc_url=None,
         title="Codewell",
         version=version("codewell"),
@@ -37,7 +53,24 @@ def create_app(settings: Settings) -> FastAPI:
         dependencies=[Depends(without_nul)],
     )
     problems.install(app)
-    for routes in (ingest_stream, ingest, search, collections, items, encoding, jobs, health):
-        app.include_router(routes.router)
+    reference.install(app)
+    for routes in (ingest_stream, ingest, search, collections, items, encoding, jobs, keys, health):
+        app.include_router(guarded(routes.router))
+    # The last one added is the first one that a request meets.
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(Authentication)
+    if settings.cors_origins is not None:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=listed(settings.cors_origins),
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=["Authorization", "X-API-Key", "Content-Type", "Idempotency-Key"],
+            expose_headers=["Retry-After"],
+        )
+    if settings.trusted_hosts is not None:
+        # A health check on the machine itself calls it by these names.
+        app.add_middleware(
+            TrustedHostMiddleware, allowed_hosts=[*listed(settings.trusted_hosts), "localhost", "127.0.0.1"]
+        )
+    app.add_middleware(SecurityHeaders)
     return app

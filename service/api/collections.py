@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter, Response
 
+from service.api.access import ADMIN, READ
 from service.api.dependencies import CodewellDep
 from service.api.fields import Name
 from service.api.resources import AliasIn, AliasList, CollectionIn, CollectionList, CollectionOut
@@ -9,7 +10,7 @@ from service.api.resources import AliasIn, AliasList, CollectionIn, CollectionLi
 router = APIRouter(tags=["collections"])
 
 
-@router.post("/collections", status_code=201)
+@router.post("/collections", status_code=201, dependencies=[ADMIN])
 def create_collection(body: CollectionIn, codewell: CodewellDep) -> CollectionOut:
     """Makes an empty collection; an ingest into an unknown one makes it too, with the defaults."""
     codewell.catalog.create(
@@ -23,39 +24,39 @@ def create_collection(body: CollectionIn, codewell: CodewellDep) -> CollectionOu
     return CollectionOut.of(codewell.catalog.describe(body.name))
 
 
-@router.get("/collections")
+@router.get("/collections", dependencies=[READ])
 def list_collections(codewell: CodewellDep) -> CollectionList:
     """Every collection by name."""
     return CollectionList(collections=[CollectionOut.of(one) for one in codewell.catalog.list()])
 
 
-@router.get("/collections/{name}")
+@router.get("/collections/{name}", dependencies=[READ])
 def read_collection(name: str, codewell: CodewellDep) -> CollectionOut:
     """One collection by name or alias: what it takes, what it holds, and what was measured of its codec."""
     return CollectionOut.of(codewell.catalog.describe(name))
 
 
-@router.delete("/collections/{name}", status_code=204)
+@router.delete("/collections/{name}", status_code=204, dependencies=[ADMIN])
 def delete_collection(name: str, codewell: CodewellDep) -> Response:
     """Removes a collection, its items, codes, jobs and aliases. There is no way back."""
     codewell.catalog.delete(name)
     return Response(status_code=204)
 
 
-@router.get("/aliases")
+@router.get("/aliases", dependencies=[READ])
 def list_aliases(codewell: CodewellDep) -> AliasList:
     """Every alias and the collection it stands for."""
     return AliasList(aliases=codewell.catalog.aliases())
 
 
-@router.put("/aliases/{alias}")
+@router.put("/aliases/{alias}", dependencies=[ADMIN])
 def point_alias(alias: Name, body: AliasIn, codewell: CodewellDep) -> AliasList:
     """Makes an alias stand for a collection, or moves it there; a search sees either the old or the new one."""
     codewell.catalog.point_alias(alias, body.collection)
     return AliasList(aliases=codewell.catalog.aliases())
 
 
-@router.delete("/aliases/{alias}", status_code=204)
+@router.delete("/aliases/{alias}", status_code=204, dependencies=[ADMIN])
 def remove_alias(alias: str, codewell: CodewellDep) -> Response:
     """Removes an alias; the collection stays."""
     codewell.catalog.remove_alias(alias)

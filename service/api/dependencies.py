@@ -5,19 +5,19 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Request
 
-from service.bootstrap import Codewell
+from service.api.access import rights_of
 from service.collection import Collection
 from service.errors import NotFound
+from service.permitted import Permitted
 from service.terms import OnceKey
 
 
-def codewell(request: Request) -> Codewell:
-    """The running service."""
-    running: Codewell = request.app.state.codewell
-    return running
+async def codewell(request: Request) -> Permitted:
+    """The running service, as far as the caller may use it."""
+    return Permitted(request.app.state.codewell, rights_of(request))
 
 
-CodewellDep = Annotated[Codewell, Depends(codewell)]
+CodewellDep = Annotated[Permitted, Depends(codewell)]
 
 
 def collection(name: str, running: CodewellDep) -> Collection:

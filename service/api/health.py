@@ -3,8 +3,9 @@
 from typing import Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
+from service.api.access import OPEN
 from service.api.dependencies import CodewellDep
 
 router = APIRouter(tags=["health"])
@@ -20,16 +21,16 @@ class Ready(BaseModel):
     """The database answers too."""
 
     status: Literal["ready"] = "ready"
-    collections: int
+    collections: int | None = Field(description="How many there are, for a caller who reaches them all")
 
 
-@router.get("/livez")
+@router.get("/livez", dependencies=[OPEN])
 async def livez() -> Alive:  # not `def`: it must answer when every thread is busy searching
     """200 while the process answers at all."""
     return Alive()
 
 
-@router.get("/readyz")
+@router.get("/readyz", dependencies=[OPEN])
 def readyz(codewell: CodewellDep) -> Ready:
     """200 when the database answers; 503 says why it does not."""
     return Ready(collections=codewell.catalog.count())

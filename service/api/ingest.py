@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from service.api import intake
+from service.api.access import WRITE
 from service.api.dependencies import CodewellDep, OnceDep
 from service.api.schemas import IngestRequest, IngestResponse
 from service.terms import Terms
@@ -23,7 +24,7 @@ NDJSON_BODY: dict[str, Any] = {
 }
 
 
-@router.post("/ingest", openapi_extra=NDJSON_BODY)
+@router.post("/ingest", openapi_extra=NDJSON_BODY, dependencies=[WRITE])
 def ingest(body: IngestRequest, codewell: CodewellDep, once: OnceDep) -> IngestResponse:
     """Inserts items, or replaces those whose id exists. The answer means that they are committed.
 

@@ -13,13 +13,14 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from service.api import intake
+from service.api.access import WRITE, admitted
 from service.api.body_limit import is_stream
 from service.api.dependencies import CodewellDep
 from service.api.fields import Name
 from service.api.schemas import Counts, Incoming, ItemOut, StreamResponse
-from service.bootstrap import Codewell
 from service.errors import CodewellError, InvalidInput, TooLarge
 from service.item import Malformed, NewItem
+from service.permitted import Permitted
 from service.receipt import ItemStatus
 from service.terms import Terms, WriteMode
 
@@ -45,7 +46,7 @@ class NdjsonRoute(APIRoute):
 router = APIRouter(route_class=NdjsonRoute)
 
 
-@router.post("/ingest", include_in_schema=False, response_model=StreamResponse)
+@router.post("/ingest", include_in_schema=False, response_model=StreamResponse, dependencies=[WRITE])
 async def ingest_stream(
     request: Request,
     codewell: CodewellDep,
@@ -64,6 +65,7 @@ async def ingest_stream(
     stream = _Stream(codewell, collection, Terms(mode=mode))
     try:
         async for batch in _batches(request, codewell):
+            await asyncio.to_thread(admitted, request.scope)  # a stream may go on for hours after its key was revoked
             await asyncio.to_thread(stream.commit, batch)
     except ClientDisconnect:
         log.info("a stream to %s ended early; %s lines are committed", collection, stream.committed_through_line)
@@ -74,7 +76,7 @@ async def ingest_stream(
     return stream.response()
 
 
-async def _batches(request: Request, codewell: Codewell) -> AsyncIterator[list[bytes]]:
+async def _batches(request: Request, codewell: Permitted) -> AsyncIterator[list[bytes]]:
     """Complete lines in batches; a last line needs no newline."""
     settings = codewell.settings
     lines: list[bytes] = []
@@ -106,7 +108,7 @@ async def _batches(request: Request, codewell: Codewell) -> AsyncIterator[list[b
 class _Stream:
     """What has come of a stream so far."""
 
-    def __init__(self, codewell: Codewell, name: str, terms: Terms) -> None:
+    def __init__(self, codewell: Permitted, name: str, terms: Terms) -> None:
         self._codewell = codewell
         self._terms = terms
         self._name = name

@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from service.api import intake
+from service.api.access import READ, WRITE
 from service.api.dependencies import CodewellDep, CollectionDep
 from service.api.fields import Include
 from service.api.schemas import (
@@ -29,7 +30,7 @@ IfSeq = Annotated[int | None, Query(ge=1, description="Only if this is the item'
 router = APIRouter(prefix="/collections/{name}/items", tags=["items"])
 
 
-@router.get("/{item_id:path}")
+@router.get("/{item_id:path}", dependencies=[READ])
 def read_item(
     item_id: str, collection: CollectionDep, include: Annotated[tuple[Include, ...], Query()] = ("text", "metadata")
 ) -> ItemRead:
@@ -40,7 +41,7 @@ def read_item(
     return ItemRead.of(hit)
 
 
-@router.patch("/{item_id:path}")
+@router.patch("/{item_id:path}", dependencies=[WRITE])
 def patch_item(
     item_id: str, body: ItemPatch, collection: CollectionDep, codewell: CodewellDep, if_seq: IfSeq = None
 ) -> ItemRead:
@@ -48,7 +49,7 @@ def patch_item(
     return ItemRead.of(collection.patch(item_id, body.metadata, codewell.settings.max_metadata_bytes, if_seq))
 
 
-@router.delete("/{item_id:path}", status_code=204)
+@router.delete("/{item_id:path}", status_code=204, dependencies=[WRITE])
 def delete_item(item_id: str, collection: CollectionDep, if_seq: IfSeq = None) -> Response:
     """Removes one item; the answer means that it is committed."""
     _, deleted = collection.delete([item_id], if_seq)
@@ -57,7 +58,7 @@ def delete_item(item_id: str, collection: CollectionDep, if_seq: IfSeq = None) -
     return Response(status_code=204)
 
 
-@router.post("/get")
+@router.post("/get", dependencies=[READ])
 def get_items(body: GetRequest, collection: CollectionDep, codewell: CodewellDep) -> ItemsRead:
     """Many items by id; those that do not exist are listed as missing."""
     intake.counted(body.ids, codewell.settings.max_items, "ids")
@@ -66,7 +67,7 @@ def get_items(body: GetRequest, collection: CollectionDep, codewell: CodewellDep
     return ItemsRead(items=found, missing=[item_id for item_id, hit in zip(body.ids, hits, strict=True) if hit is None])
 
 
-@router.post("/scroll")
+@router.post("/scroll", dependencies=[READ])
 def scroll_items(body: ScrollRequest, collection: CollectionDep, codewell: CodewellDep) -> ScrollPage:
     """Lists items page by page, all or those of a filter.
 
@@ -80,20 +81,20 @@ def scroll_items(body: ScrollRequest, collection: CollectionDep, codewell: Codew
     return ScrollPage(items=[ItemRead.of(hit) for hit in hits], cursor=None if cursor is None else str(cursor))
 
 
-@router.post("/count")
+@router.post("/count", dependencies=[READ])
 def count_items(body: CountRequest, collection: CollectionDep) -> Counted:
     """Counts items, all or those of a filter."""
     return Counted(count=collection.count(intake.wanted(body.filter)))
 
 
-@router.post("/facets")
+@router.post("/facets", dependencies=[READ])
 def count_values(body: FacetRequest, collection: CollectionDep) -> Facets:
     """Counts the items that have each value at a path of the metadata."""
     counts = collection.facets(body.path, intake.wanted(body.filter), body.limit)
     return Facets(facets=[Facet(value=value, count=count) for value, count in counts])
 
 
-@router.post("/delete")
+@router.post("/delete", dependencies=[WRITE])
 def delete_items(body: DeleteRequest, collection: CollectionDep, codewell: CodewellDep) -> Deleted:
     """Removes many items: by id, where those that do not exist are listed as missing, or by filter, in one step."""
     asked = intake.deletion(body, codewell.settings)

@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter, Response
 
+from service.api.access import ADMIN, READ
 from service.api.dependencies import CodewellDep, CollectionDep
 from service.api.resources import JobList, JobOut, TrainRequest
 
@@ -14,32 +15,32 @@ class PngResponse(Response):
     media_type = "image/png"
 
 
-@router.post("/collections/{name}/train", status_code=202)
+@router.post("/collections/{name}/train", status_code=202, dependencies=[ADMIN])
 def train(name: str, collection: CollectionDep, codewell: CodewellDep, body: TrainRequest | None = None) -> JobOut:
     """Trains a codec on the collection's vectors and publishes it, while search and ingest go on."""
     parameters = (body or TrainRequest()).checked(collection.dim).model_dump(mode="json", exclude_none=True)
     return JobOut.of(codewell.jobs.submit(name, "train", parameters))
 
 
-@router.get("/jobs")
+@router.get("/jobs", dependencies=[READ])
 def list_jobs(codewell: CodewellDep, collection: str | None = None) -> JobList:
     """The newest hundred jobs, of one collection or of all."""
     return JobList(jobs=[JobOut.of(job) for job in codewell.jobs.list(collection)])
 
 
-@router.get("/jobs/{job_id}")
+@router.get("/jobs/{job_id}", dependencies=[READ])
 def read_job(job_id: str, codewell: CodewellDep) -> JobOut:
     """How far a job is, and how it ended."""
     return JobOut.of(codewell.jobs.get(job_id))
 
 
-@router.get("/jobs/{job_id}/pictures/{name}", response_class=PngResponse)
+@router.get("/jobs/{job_id}/pictures/{name}", response_class=PngResponse, dependencies=[READ])
 def read_picture(job_id: str, name: str, codewell: CodewellDep) -> PngResponse:
     """A picture that a training drew, as PNG; the job's result lists their names."""
     return PngResponse(codewell.jobs.picture(job_id, name))
 
 
-@router.delete("/jobs/{job_id}")
+@router.delete("/jobs/{job_id}", dependencies=[ADMIN])
 def cancel_job(job_id: str, codewell: CodewellDep) -> JobOut:
     """Cancels a job: at once where it is queued, within moments where it runs; an ended one stays as it is."""
     return JobOut.of(codewell.jobs.cancel(job_id))

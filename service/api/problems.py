@@ -11,7 +11,8 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from models import BadConfig
-from service.errors import CodewellError, InvalidInput, Unavailable
+from service.api.headers import HEADERS
+from service.errors import CodewellError, InvalidInput, Unauthorized, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -43,13 +44,25 @@ def problem(error: CodewellError) -> JSONResponse:
     if error.field is not None:
         body["field"] = error.field
     body |= error.members
-    headers = {"Retry-After": str(error.retry_after)} if isinstance(error, Unavailable) else None
+    headers = {}
+    if isinstance(error, Unavailable):
+        headers["Retry-After"] = str(error.retry_after)
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse(body, error.status, headers, MEDIA_TYPE)
 
 
 def responses() -> dict[int | str, dict[str, Any]]:
     """How the API's description lists them."""
-    said = {404: "Not found", 409: "Conflict", 413: "Too large", 422: "Invalid input", 503: "Unavailable: try again"}
+    said = {
+        401: "Unauthorized: no valid API key",
+        403: "Forbidden: the API key does not allow this",
+        404: "Not found",
+        409: "Conflict",
+        413: "Too large",
+        422: "Invalid input",
+        503: "Unavailable: try again",
+    }
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {status: {"model": Problem, "description": title, "content": content} for status, title in said.items()}
 
@@ -123,7 +136,9 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     def unknown(request: Request, error: Exception) -> JSONResponse:
         log.exception("%s %s failed", request.method, request.url.path, exc_info=error)
-        return problem(CodewellError("the server met an error that it did not expect; its log has the details"))
+        answer = problem(CodewellError("the server met an error that it did not expect; its log has the details"))
+        answer.headers.update(HEADERS)  # made outside of every middleware, the one that adds them included
+        return answer
 
 
 def _unparsed(cause: BaseException) -> str:

@@ -5,15 +5,16 @@ import time
 from fastapi import APIRouter
 
 from service.api import intake
+from service.api.access import READ
 from service.api.dependencies import CodewellDep
 from service.api.search_schemas import AnswerOut, BatchResponse, QueryIn, SearchRequest, SearchResponse
-from service.bootstrap import Codewell
+from service.permitted import Permitted
 from service.query import Query
 
 router = APIRouter(tags=["search"])
 
 
-@router.post("/search", response_model_exclude_none=False)
+@router.post("/search", response_model_exclude_none=False, dependencies=[READ])
 def search(body: SearchRequest, codewell: CodewellDep) -> SearchResponse | BatchResponse:
     """The nearest items to a text, a vector or an item. `queries` asks many questions in one pass.
 
@@ -28,7 +29,7 @@ def search(body: SearchRequest, codewell: CodewellDep) -> SearchResponse | Batch
     return SearchResponse(**answers[0].model_dump(), took_ms=took_ms)
 
 
-def _answered(asked: list[tuple[str, Query, QueryIn]], codewell: Codewell) -> list[AnswerOut]:
+def _answered(asked: list[tuple[str, Query, QueryIn]], codewell: Permitted) -> list[AnswerOut]:
     """Questions to one collection go in one pass; the answers keep the order of the questions."""
     by_collection: dict[str, list[int]] = {}
     for position, (name, _, _) in enumerate(asked):

@@ -171,3 +171,22 @@ class PictureRow(Base):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     name: Mapped[str] = mapped_column(String(32), primary_key=True)
     png: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class KeyRow(Base):
+    """An API key, of which only a digest is kept. A revoked one stays: who had access is still known."""
+
+    __tablename__ = "keys"
+
+    id: Mapped[str] = mapped_column(String(12), primary_key=True)
+    """The public part of the key."""
+    name: Mapped[str] = mapped_column(String(128))
+    digest: Mapped[bytes] = mapped_column(LargeBinary(32))
+    """SHA-256 of the secret part: of 32 random bytes, which nobody finds by trying, however fast the hash is."""
+    scope: Mapped[str] = mapped_column(String(8))
+    """read, write or admin"""
+    collections: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    """Names of those that it reaches; none for all."""
+    created_at: Mapped[float]
+    expires_at: Mapped[float | None]
+    revoked_at: Mapped[float | None]

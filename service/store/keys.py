@@ -1,0 +1,42 @@
+"""The statements over API keys. Knows no secret and no HTTP."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from sqlalchemy import exists, select, update
+from sqlalchemy.orm import Session
+
+from service.store.tables import KeyRow
+
+
+class StoredKey(NamedTuple):
+    """What a request's key is compared with."""
+
+    digest: bytes
+    scope: str
+    collections: list[str] | None
+    expires_at: float | None
+    revoked_at: float | None
+
+
+def find_key(session: Session, key_id: str) -> StoredKey | None:
+    """The key of that id."""
+    columns = KeyRow.digest, KeyRow.scope, KeyRow.collections, KeyRow.expires_at, KeyRow.revoked_at
+    row = session.execute(select(*columns).where(KeyRow.id == key_id)).first()
+    return None if row is None else StoredKey(*row)
+
+
+def has_keys(session: Session) -> bool:
+    """Whether a key was ever made: rows stay."""
+    return bool(session.scalar(select(exists().where(KeyRow.id.is_not(None)))))
+
+
+def list_keys(session: Session) -> Sequence[KeyRow]:
+    """All, the oldest first."""
+    return session.scalars(select(KeyRow).order_by(KeyRow.created_at, KeyRow.id)).all()
+
+
+def revoke_key(session: Session, key_id: str, now: float) -> bool:
+    """Revokes a key, or leaves it as it was revoked; whether there is one."""
+    session.execute(update(KeyRow).where(KeyRow.id == key_id, KeyRow.revoked_at.is_(None)).values(revoked_at=now))
+    return bool(session.scalar(select(exists().where(KeyRow.id == key_id))))
