@@ -31,6 +31,7 @@ CodewellError            500
 │   ├── TooManyRejects
 │   └── DamagedGeneration      a built folder is not what its manifest says
 ├── TooLarge             413
+├── Misdirected          421   the server is not trusted with the host name that was called
 ├── EncoderMissing       501   an optional package is not installed
 ├── EncoderFailed        502   the embeddings endpoint did not answer as it should
 ├── Unavailable          503   try again: the answer carries Retry-After
@@ -300,6 +301,13 @@ class TooLarge(CodewellError):
 
     status = 413
     title = "Too large"
+
+
+class Misdirected(CodewellError):
+    """The request is for a host name that the server does not go by."""
+
+    status = 421
+    title = "Misdirected request"
 
 
 class EncoderMissing(CodewellError):

@@ -30,7 +30,7 @@ def _publish(file: Path, token: str) -> None:
     in between is replaced.
     """
     if file.exists() and not file.read_text(errors="replace").startswith("cw_"):
-        raise ValueError(f"CODEWELL_FIRST_KEY_FILE is {file}, which holds something else than an API key")
+        raise ValueError("it holds something else than an API key")
     beside = file.with_name(f"{file.name}.part")
     beside.unlink(missing_ok=True)
     with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:

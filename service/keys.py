@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from service.client import is_loopback
 from service.errors import InvalidInput, KeyNotFound, Unauthorized
+from service.given import COLLECTION_NAME
 from service.rights import Rights, Scope
 from service.settings import Settings
 from service.store import keys as stored
@@ -24,6 +25,7 @@ from service.store.tables import KeyRow
 
 FORM = re.compile(r"cw_(?P<id>[0-9a-f]{12})_(?P<secret>[A-Za-z0-9_-]{43})")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@ -]{0,127}")
+MOST_COLLECTIONS = 1_000
 LONGEST_SECONDS = 100 * 366 * 24 * 60 * 60
 NO_DIGEST = bytes(32)
 """What a secret is compared with where no key has its id, so that it takes the same steps; no input has this digest."""
@@ -112,7 +114,12 @@ class Keys:
         secret = given["secret"] if given is not None else ""
         right = hmac.compare_digest(_digest(secret), found.digest if found is not None else NO_DIGEST)
         now = time.time()
-        if found is None or not right or found.revoked_at is not None or now >= (found.expires_at or now + 1):
+        if (
+            found is None
+            or not right
+            or found.revoked_at is not None
+            or (found.expires_at is not None and now >= found.expires_at)
+        ):
             raise Unauthorized("the API key is not valid: it is unknown, expired or revoked")
         return Rights(Scope(found.scope), None if found.collections is None else frozenset(found.collections))
 
@@ -132,7 +139,13 @@ def added(
         )
     if collections is not None and not collections:
         raise InvalidInput("an empty list reaches nothing; leave it out for all collections", field="collections")
+    if len(collections or ()) > MOST_COLLECTIONS:
+        raise InvalidInput(f"a key names at most {MOST_COLLECTIONS} collections", field="collections")
     for collection in collections or ():
+        if re.fullmatch(COLLECTION_NAME, collection) is None:
+            raise InvalidInput(
+                f"{collection[:130]!r} is no name of a collection; a key without any reaches all", field="collections"
+            )
         named = store.find_collection(session, collection)
         if named is not None and named.name != collection:
             raise InvalidInput(

@@ -3,6 +3,7 @@
 import errno
 import multiprocessing
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -181,15 +182,22 @@ def _check_keys(settings: Settings, database: "Database", say: Callable[[str], o
 
     if settings.auth == "off":
         if not is_loopback(settings.host):
-            say(f"WARNING: CODEWELL_AUTH is off, and {settings.host} can be reached from other machines")
+            say(f"WARNING: {settings.host} can be reached from other machines, and CODEWELL_AUTH is off")
         return
-    if settings.first_key_file is not None and made_first_key(database, settings.first_key_file):
-        say(f"A first API key, of scope admin, is in {settings.first_key_file}")
+    if settings.first_key_file is not None:
+        try:
+            made = made_first_key(database, settings.first_key_file)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise CannotServe(f"CODEWELL_FIRST_KEY_FILE {settings.first_key_file} cannot be used: {reason}") from error
+        if made:
+            say(f"A first API key, of scope admin, is in {settings.first_key_file}")
     if demanded(settings) and not Keys(database).exist():
         why = "CODEWELL_AUTH is keys" if is_loopback(settings.host) else f"others can reach {settings.host}"
+        where = "" if settings.database_url else f" --data-dir {shlex.quote(str(settings.data_dir))}"
         raise CannotServe(
-            f"{why}, and there is no API key: make one by `codewell key create --name admin --scope admin` over the "
-            "same data, or let everyone in by CODEWELL_AUTH=off"
+            f"{why}, and there is no API key: make one by `codewell key create --name admin --scope admin{where}`, or "
+            "let everyone in by CODEWELL_AUTH=off"
         )
 
 

@@ -4,13 +4,15 @@ route says which scope it needs. Knows no table.
 
 import base64
 import re
+from collections.abc import Iterator
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, Security
-from fastapi.routing import APIRoute
+from fastapi import Depends, FastAPI, Request, Security
+from fastapi.routing import APIRoute, APIRouter
 from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import rights
@@ -21,6 +23,8 @@ from service.errors import CodewellError, Unauthorized
 from service.keys import demanded
 from service.rights import EVERYTHING, NOTHING, Rights
 
+LIVE, READY = "/livez", "/readyz"
+"""What answers without a key, and the only routes that may be OPEN."""
 RIGHTS = "codewell.rights"
 """Where the connection holds what its caller may do."""
 BEARER = HTTPBearer(auto_error=False, description="`cw_…`, as `codewell key create` and POST /keys give it")
@@ -52,17 +56,31 @@ ADMIN = Depends(Needs(rights.Scope.ADMIN))
 OPEN = Depends(open_to_all)
 
 
-def guarded(router: APIRouter) -> APIRouter:
-    """Itself, where every route says what it needs; a server with one that does not must not start.
+def check_routes(app: FastAPI) -> None:
+    """Every route says what it needs; a server with one that does not must not start.
 
     Raises:
         TypeError: names the route.
     """
-    for route in router.routes:
+    for route in _routes(app.router):
         needs = [one.dependency for one in route.dependencies] if isinstance(route, APIRoute) else []
-        if not any(isinstance(need, Needs) or need is open_to_all for need in needs):
-            raise TypeError(f"{route} does not say what it needs: dependencies=[READ], WRITE, ADMIN or OPEN")
-    return router
+        path = getattr(route, "path", "")
+        is_open = open_to_all in needs and path in (LIVE, READY)
+        if not (is_open or is_reference(path) or any(isinstance(need, Needs) for need in needs)):
+            raise TypeError(
+                f"{path or route} does not say what it needs: dependencies=[READ], WRITE or ADMIN; OPEN is for "
+                f"{LIVE} and {READY}"
+            )
+
+
+def _routes(router: APIRouter) -> Iterator[BaseRoute]:
+    """With those of routers that it includes, which newer versions of FastAPI leave where they are."""
+    for route in router.routes:
+        included = getattr(route, "original_router", None)
+        if included is None:
+            yield route
+        else:
+            yield from _routes(included)
 
 
 def rights_of(request: Request) -> Rights:
@@ -98,12 +116,12 @@ class Authentication:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hands the request on with its caller's rights, or answers."""
-        if scope["type"] == "http" and scope["path"] != "/livez":  # which answers when the database does not
+        if scope["type"] == "http" and scope["path"] != LIVE:  # which answers when the database does not
             try:
                 scope[RIGHTS] = await run_in_threadpool(admitted, scope)
             except CodewellError as error:
                 unknown = isinstance(error, Unauthorized)
-                if not (unknown and scope["path"] == "/readyz"):
+                if not (unknown and scope["path"] == READY):
                     answer = problem(error)
                     if unknown and is_reference(scope["path"]):
                         answer.headers["WWW-Authenticate"] = BASIC
@@ -117,7 +135,7 @@ def _shown(connection: Scope) -> str | None:
     headers = Headers(scope=connection)
     kind, _, given = headers.get("authorization", "").partition(" ")
     if kind.lower() == "bearer":
-        return given.strip()
+        return given.strip(" ")
     if kind.lower() == "basic" and is_reference(connection["path"]):
         # Only there: a browser repeats a password by itself, also for a page of somebody else's.
         return _password(given.strip())

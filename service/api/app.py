@@ -7,7 +7,6 @@ from importlib.metadata import version
 from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from service.api import (
     collections,
@@ -22,10 +21,11 @@ from service.api import (
     reference,
     search,
 )
-from service.api.access import Authentication, guarded
+from service.api.access import Authentication, check_routes
 from service.api.body_limit import BodyLimit
 from service.api.dependencies import without_nul
 from service.api.headers import SecurityHeaders
+from service.api.hosts import TrustedHosts
 from service.bootstrap import Codewell
 from service.settings import Settings, listed
 
@@ -55,7 +55,8 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     reference.install(app)
     for routes in (ingest_stream, ingest, search, collections, items, encoding, jobs, keys, health):
-        app.include_router(guarded(routes.router))
+        app.include_router(routes.router)
+    check_routes(app)
     # The last one added is the first one that a request meets.
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(Authentication)
@@ -68,9 +69,6 @@ def create_app(settings: Settings) -> FastAPI:
             expose_headers=["Retry-After"],
         )
     if settings.trusted_hosts is not None:
-        # A health check on the machine itself calls it by these names.
-        app.add_middleware(
-            TrustedHostMiddleware, allowed_hosts=[*listed(settings.trusted_hosts), "localhost", "127.0.0.1"]
-        )
+        app.add_middleware(TrustedHosts, hosts=listed(settings.trusted_hosts))
     app.add_middleware(SecurityHeaders)
     return app

@@ -3,6 +3,7 @@
 from fastapi import APIRouter
 
 from service.api import intake
+from service.api.access import READ
 from service.api.dependencies import CodewellDep, CollectionDep
 from service.api.encoding_schemas import (
     Codes,
@@ -16,14 +17,14 @@ from service.api.encoding_schemas import (
 router = APIRouter(tags=["encoding"])
 
 
-@router.post("/collections/{name}/encode")
+@router.post("/collections/{name}/encode", dependencies=[READ])
 def encode(body: EncodeRequest, collection: CollectionDep, codewell: CodewellDep) -> Codes:
     """Codes as the collection keeps them, of texts or vectors: for pgvector's `bit`, or an index of your own."""
     vectors, field = intake.to_encode(body, collection, codewell.settings)
     return Codes.of(*collection.encode(vectors, field), body.format)
 
 
-@router.post("/collections/{name}/decode")
+@router.post("/collections/{name}/decode", dependencies=[READ])
 def decode(body: DecodeRequest, collection: CollectionDep, codewell: CodewellDep) -> VectorsOut:
     """What is left of vectors in their codes."""
     intake.counted(body.codes, codewell.settings.max_items, "codes")
@@ -31,7 +32,7 @@ def decode(body: DecodeRequest, collection: CollectionDep, codewell: CodewellDep
     return VectorsOut(generation=generation, vectors=vectors.tolist())
 
 
-@router.post("/v1/embeddings")
+@router.post("/v1/embeddings", dependencies=[READ])
 def embeddings(body: EmbeddingsRequest, codewell: CodewellDep) -> EmbeddingsResponse:
     """Vectors of texts as OpenAI's API gives them; the model is a collection, whose encoder is used."""
     texts = intake.texts(body.texts, "input", codewell.settings)

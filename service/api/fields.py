@@ -4,9 +4,9 @@ from typing import Annotated, Any, Literal, TypeGuard
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 
-from service.given import LONGEST_ID, given_id, given_vector
+from service.given import COLLECTION_NAME, LONGEST_ID, given_id, given_vector
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")]
+Name = Annotated[str, StringConstraints(pattern=COLLECTION_NAME)]
 """Of a collection or alias."""
 
 

@@ -18,7 +18,7 @@ POLICY = (
 
 def is_reference(path: str) -> bool:
     """Whether a path is of the page, of its parts, or the description that it shows."""
-    return path in ("/docs", "/openapi.json") or path.startswith(f"{PARTS}/")
+    return path in ("/docs", "/openapi.json", PARTS) or path.startswith(f"{PARTS}/")
 
 
 def install(app: FastAPI) -> None:
