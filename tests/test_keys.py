@@ -1,0 +1,231 @@
+"""API keys without a server: what is made, kept, refused and revoked, over both databases; the commands."""
+
+import hmac
+import json
+import os
+import re
+import shlex
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service.catalog import Catalog
+from service.errors import CodewellError, InvalidInput, KeyNotFound, Unauthorized
+from service.first_key import made_first_key
+from service.keys import MOST_COLLECTIONS, Keys
+from service.rights import Rights, Scope
+from service.store import schema
+from service.store.database import Database
+
+CODEWELL = [sys.executable, "-m", "service.cli"]
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    made = Database(database_url)
+    schema.upgrade(made)
+    yield made
+    made.close()
+
+
+def test_a_key_is_checked_by_what_the_database_has_now(database: Database, database_url: str) -> None:
+    keys = Keys(database)
+    assert not keys.exist()
+    other = Database(database_url)  # as another process
+    made = Keys(other).create("reader", Scope.READ, ["b", "a", "b"], seconds=3600)
+    assert keys.exist(), "at the next request"
+    assert keys.check(made.token) == Rights(Scope.READ, frozenset({"a", "b"}))
+    (listed,) = keys.list()
+    assert listed == made.key
+    assert (listed.collections, listed.state(time.time())) == (["a", "b"], "active")
+    assert listed.expires_at == pytest.approx(time.time() + 3600, abs=60)
+
+    Keys(other).revoke(listed.id)
+    with pytest.raises(Unauthorized):
+        keys.check(made.token)
+    revoked = keys.list()[0]
+    assert revoked.state(time.time()) == "revoked"
+    Keys(other).revoke(listed.id)
+    assert keys.list() == [revoked], "the first time counts"
+    assert keys.exist(), "revoking the last key opens nothing"
+    with pytest.raises(KeyNotFound):
+        keys.revoke("0" * 12)
+    other.close()
+
+
+def test_whatever_is_wrong_with_a_key_the_answer_and_the_steps_are_the_same(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = Keys(database)
+    good, other = keys.create("good", Scope.ADMIN).token, keys.create("other", Scope.ADMIN).token
+    expired = keys.create("expired", Scope.ADMIN, seconds=1e-6).token
+    _, key_id, secret = good.split("_", 2)
+    compared = []
+    real = hmac.compare_digest
+    monkeypatch.setattr(hmac, "compare_digest", lambda a, b: compared.append((len(a), len(b))) or real(a, b))
+    wrong = {
+        "": "nothing",
+        f"cw_{key_id}_{'A' * 43}": "another secret",
+        f"cw_{key_id}_{other.split('_', 2)[2]}": "the secret of another key",
+        f"cw_{'0' * 12}_{secret}": "an unknown id",
+        f"cw_{key_id}_{secret[:-1]}": "cut",
+        f"{good}A": "longer",
+        f"{good}\n": "a line end",
+        f" {good}": "a space",
+        good.upper(): "another case",
+        good.replace("cw_", "cw_\u0661", 1): "a digit of another script",
+        f"cw_{key_id}_{secret[:-1]}\u00e9": "no ASCII",
+        f"cw_{key_id}_' OR '1'='1{secret[11:]}": "SQL",
+        "cw_" * 100_000: "huge",
+        expired: "expired",
+    }
+    said = set()
+    for token, what in wrong.items():
+        with pytest.raises(Unauthorized) as refusal:
+            keys.check(token)
+            pytest.fail(what)
+        said.add(str(refusal.value))
+    assert said == {"the API key is not valid: it is unknown, expired or revoked"}
+    assert compared == [(32, 32)] * len(wrong), "each is compared once, whether there is such a key or not"
+    assert keys.check(good) == Rights(Scope.ADMIN, None)
+
+
+def test_what_no_key_can_be_made_of_is_named(database: Database) -> None:
+    Catalog(database, {}, threading.BoundedSemaphore(), 16, None).create("whole", dimension=2)
+    Catalog(database, {}, threading.BoundedSemaphore(), 16, None).point_alias("moving", "whole")
+    many = [f"c{n}" for n in range(MOST_COLLECTIONS + 1)]
+    keys = Keys(database)
+    for name, collections, seconds, field in (
+        ("", None, None, "name"),
+        ("a\nb", None, None, "name"),
+        ("x" * 129, None, None, "name"),
+        ("x", [], None, "collections"),
+        ("x", ["*"], None, "collections"),
+        ("x", ["a", "b c"], None, "collections"),
+        ("x", ["whole", "moving"], None, "collections"),
+        ("x", many, None, "collections"),
+        ("x", None, 0, "expires_in"),
+        ("x", None, -1, "expires_in"),
+        ("x", None, float("nan"), "expires_in"),
+        ("x", None, float("inf"), "expires_in"),
+    ):
+        with pytest.raises(InvalidInput) as refusal:
+            keys.create(name, Scope.READ, collections, seconds)
+        assert refusal.value.field == field, name
+    assert not keys.exist()
+
+
+def test_no_secret_is_kept(tmp_path: Path) -> None:
+    file = tmp_path / "codewell.db"
+    database = Database(f"sqlite:///{file}")
+    schema.upgrade(database)
+    made = Keys(database).create("x", Scope.READ)
+    database.close()
+    kept = b"".join(part.read_bytes() for part in tmp_path.iterdir())
+    assert made.key.id.encode() in kept
+    assert made.token.split("_", 2)[2].encode() not in kept
+    assert made.token not in repr(made)
+    with sqlite3.connect(file) as connection:
+        (digest,) = connection.execute("SELECT digest FROM keys").fetchone()
+    assert len(digest) == 32
+
+
+def test_of_servers_that_start_together_one_makes_the_first_key(database: Database, tmp_path: Path) -> None:
+    files = [tmp_path / f"key-{n}" for n in range(4)]
+    made: list[Path] = []
+    together = threading.Barrier(len(files))
+
+    def start(file: Path) -> None:
+        together.wait()
+        if made_first_key(database, file):
+            made.append(file)
+
+    threads = [threading.Thread(target=start, args=[file]) for file in files]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 1
+    assert sorted(tmp_path.glob("key-*")) == made
+    assert made[0].stat().st_mode & 0o777 == 0o600
+    token = made[0].read_text()
+    assert Keys(database).check(token.strip()) == Rights(Scope.ADMIN, None)
+    assert not made_first_key(database, made[0])
+    assert made[0].read_text() == token
+
+
+def test_a_first_key_replaces_one_that_never_counted_and_nothing_else(database: Database, tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("a diary")
+    with pytest.raises(ValueError, match="something else than an API key"):
+        made_first_key(database, file)
+    assert (file.read_text(), Keys(database).exist()) == ("a diary", False)
+    file.write_text("cw_of_a_start_that_was_cut_off")
+    file.with_name("key.part").write_text("cw_")
+    assert made_first_key(database, file)
+    assert Keys(database).check(file.read_text().strip()).scope is Scope.ADMIN
+    assert sorted(tmp_path.glob("key*")) == [file]
+
+
+# the commands
+
+
+def codewell(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Runs the command to its end, without a terminal."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("CODEWELL_")}
+    environment = kept | {"COLUMNS": "120"} | {f"CODEWELL_{name}": value for name, value in settings.items()}
+    command = [*CODEWELL, *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_server_that_others_reach_refuses_to_start_and_names_the_command_that_mends_it(tmp_path: Path) -> None:
+    folder = tmp_path / "my data"
+    serve = ("serve", "--host", "0.0.0.0", "--port", "0", "--data-dir", str(folder))  # noqa: S104
+    refused = codewell(*serve)
+    assert refused.returncode == 1
+    assert len(refused.stderr.splitlines()) == 1, refused.stderr
+    assert "others can reach 0.0.0.0, and there is no API key" in refused.stderr
+    assert "CODEWELL_AUTH=off" in refused.stderr
+    (command,) = re.findall("`(.*?)`", refused.stderr)
+    made = codewell(*shlex.split(command)[1:])
+    assert (made.returncode, made.stderr) == (0, "")
+
+    database = Database(f"sqlite:///{folder / 'codewell.db'}")
+    keys = Keys(database)
+    assert keys.check(made.stdout.strip()) == Rights(Scope.ADMIN, None)
+    limited = keys.create("limited", Scope.READ, ["a", "b"])
+    (admin,) = (key for key in keys.list() if key.id != limited.key.id)
+    revoked = codewell("key", "revoke", admin.id, DATA_DIR=str(folder))
+    assert revoked.stdout == f"key {admin.id} is revoked\n"
+    with pytest.raises(CodewellError):
+        keys.check(made.stdout.strip())
+    database.close()
+
+    rows = [line.split() for line in codewell("key", "list", DATA_DIR=str(folder)).stdout.splitlines()]
+    assert [admin.id, "admin", "admin", "all"] == next(row[:4] for row in rows if admin.id in row)
+    assert [limited.key.id, "limited", "read", "a", "b"] == next(row[:5] for row in rows if limited.key.id in row)
+    shown = json.loads(codewell("key", "list", "--json", DATA_DIR=str(folder)).stdout)["keys"]
+    assert [(key["name"], key["state"]) for key in shown] == [("admin", "revoked"), ("limited", "active")]
+
+
+def test_wrong_usage_of_the_commands_is_said_in_one_line(tmp_path: Path) -> None:
+    nothing = codewell("key", "list", "--data-dir", str(tmp_path / "none"))
+    assert (nothing.returncode, "there is no database in" in nothing.stderr) == (1, True)
+    create = ("key", "create", "--name", "x", "--scope", "read", "--data-dir", str(tmp_path))
+    star = codewell(*create, "--collection", "*")
+    assert (star.returncode, "'*' is no name of a collection" in star.stderr) == (1, True), star.stderr
+    length = codewell(*create, "--expires", "soon")
+    assert (length.returncode, "12h, 30d and 8w" in length.stderr) == (2, True), length.stderr
+    short = json.loads(codewell(*create, "--collection", "a", "--expires", "2h", "--json").stdout)
+    assert short["expires_at"] - short["created_at"] == 7200
+    assert (short["scope"], short["collections"]) == ("read", ["a"])
+    assert re.fullmatch(rf"cw_{short['id']}_[\w-]{{43}}", short["key"])
+    unknown = codewell("key", "revoke", short["key"], "--data-dir", str(tmp_path))
+    assert unknown.returncode == 1
+    assert short["key"] not in unknown.stdout + unknown.stderr, "a key given for its id is not repeated"
