@@ -43,6 +43,9 @@ NEEDED = {
     "POST /collections/{name}/items/count": "read",
     "POST /collections/{name}/items/facets": "read",
     "POST /collections/{name}/items/delete": "write",
+    "POST /collections/{name}/encode": "read",
+    "POST /collections/{name}/decode": "read",
+    "POST /v1/embeddings": "read",
     "GET /aliases": "read",
     "PUT /aliases/{alias}": "admin",
     "DELETE /aliases/{alias}": "admin",
@@ -65,6 +68,8 @@ BODIES = {
     "/items/facets": {"path": "legs"},
     "/items/delete": {"ids": ["1"]},
     "/train": {},
+    "/encode": {"vectors": [[1, 1, 1]]},
+    "/decode": {"codes": ["AAAA"]},
     "/items/{item_id}": {"metadata": {"legs": 9}},
 }
 """What each call by path is answered for, by the end of the path."""
@@ -224,6 +229,7 @@ def test_nothing_of_another_collection_is_reached_by_any_way(guarded: Guarded) -
         refused("POST", "/search", name, "collection", json={"collection": name, "vector": [1, 1, 1]})
         queries = [{"vector": [1, 1, 1]}, {"vector": [1, 1, 1], "collection": name}]
         refused("POST", "/search", name, "queries[1].collection", json={"collection": "a", "queries": queries})
+        refused("POST", "/v1/embeddings", name, "model", json={"model": name, "input": "x"})
         refused("POST", "/collections", name, "name", json={"name": name, "dimension": 3})
 
     for method, path in (("GET", ""), ("DELETE", ""), ("GET", "/pictures/loss")):

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
@@ -291,15 +292,15 @@ def test_answers_are_not_held_back_for_40_ms() -> None:
 def test_port_0_takes_a_free_one_which_is_printed(tmp_path: Path, ended_by: signal.Signals) -> None:
     log = tmp_path / "log"
     command = [*CODEWELL, "serve", "--port", "0", "--host", "0.0.0.0", "--data-dir", str(tmp_path / "data")]  # noqa: S104
-    with log.open("w") as out, subprocess.Popen(command, env=environment(""), stdout=out, stderr=out) as process:
+    everyone = environment("") | {"CODEWELL_AUTH": "off"}
+    with log.open("w") as out, subprocess.Popen(command, env=everyone, stdout=out, stderr=out) as process:
         wait(lambda: "listens on" in log.read_text() or process.poll() is not None)
         said = log.read_text()
         port = int(said.partition("http://0.0.0.0:")[2].split()[0])
-        with socket.create_connection(("127.0.0.1", port), timeout=5):
-            pass
+        assert httpx.get(f"http://127.0.0.1:{port}/collections").json() == {"collections": []}
         process.send_signal(ended_by)
         assert process.wait(20) == 0, log.read_text()
-    assert "WARNING: 0.0.0.0 can be reached from other machines" in said
+    assert "WARNING: 0.0.0.0 can be reached from other machines, and CODEWELL_AUTH is off" in said
 
 
 def wait(until: Callable[[], bool]) -> None:

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,8 @@ class Project:
     ports: list[int]
     """Of the service over SQLite, and of the two over PostgreSQL."""
     password: Path
+    tokens: dict[bool, str] = field(default_factory=dict)
+    """Of the service over SQLite, and of the two over PostgreSQL."""
 
     @property
     def container(self) -> str:
@@ -63,7 +65,17 @@ class Project:
         return ran("docker", "compose", "-p", self.name, *files, *arguments, env=environment)
 
     def client(self, which: int = 0) -> httpx.Client:
-        return httpx.Client(base_url=f"http://127.0.0.1:{self.ports[which]}", timeout=120, trust_env=False)
+        """Shows the first key; to the two over PostgreSQL one that was made in a container."""
+        if bool(which) not in self.tokens:
+            made = ("service-a", "codewell", "key", "create", "--name", "test", "--scope", "admin")
+            kept = ("service", "cat", "/data/first-key")
+            self.tokens[bool(which)] = self.compose("exec", "-T", *(made if which else kept)).strip()
+        return httpx.Client(
+            base_url=f"http://127.0.0.1:{self.ports[which]}",
+            timeout=120,
+            trust_env=False,
+            headers={"Authorization": f"Bearer {self.tokens[bool(which)]}"},
+        )
 
 
 def ran(*command: str, env: dict[str, str] | None = None) -> str:
@@ -104,6 +116,7 @@ def test_what_was_ingested_outlives_a_killed_container(project: Project) -> None
     items = [{"id": item_id, "text": text} for item_id, text in texts.items()]
     question = {"text": "animals living in water", "k": 1}
     with project.client() as client:
+        assert client.get("/collections", headers={"Authorization": ""}).status_code == 401
         assert posted(client, "/ingest", {"items": items})["counts"]["inserted"] == 2
         assert posted(client, "/search", question)["hits"][0]["id"] == "otter"
     ran("docker", "kill", project.container)

@@ -7,23 +7,24 @@ import re
 import shlex
 import sqlite3
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
 
 from service.catalog import Catalog
+from service.cli import app
 from service.errors import CodewellError, InvalidInput, KeyNotFound, Unauthorized
 from service.first_key import made_first_key
 from service.keys import MOST_COLLECTIONS, Keys
 from service.rights import Rights, Scope
 from service.store import schema
 from service.store.database import Database
-
-CODEWELL = [sys.executable, "-m", "service.cli"]
+from tests.conftest import SERVE
 
 
 @pytest.fixture
@@ -180,56 +181,57 @@ def test_a_first_key_replaces_one_that_never_counted_and_nothing_else(database: 
 # the commands
 
 
-def codewell(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Runs the command to its end, without a terminal."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("CODEWELL_")}
-    environment = kept | {"COLUMNS": "120"} | {f"CODEWELL_{name}": value for name, value in settings.items()}
-    command = [*CODEWELL, *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+def key(*arguments: str) -> Result:
+    """`codewell key` without a terminal."""
+    return CliRunner().invoke(app, ["key", *arguments], env={"COLUMNS": "120"})
 
 
 def test_a_server_that_others_reach_refuses_to_start_and_names_the_command_that_mends_it(tmp_path: Path) -> None:
     folder = tmp_path / "my data"
-    serve = ("serve", "--host", "0.0.0.0", "--port", "0", "--data-dir", str(folder))  # noqa: S104
-    refused = codewell(*serve)
+    serve = [*SERVE, "--host", "0.0.0.0", "--port", "0", "--data-dir", str(folder)]  # noqa: S104
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("CODEWELL_")}
+    refused = subprocess.run(serve, env=clean, capture_output=True, text=True, timeout=60, check=False)
     assert refused.returncode == 1
     assert len(refused.stderr.splitlines()) == 1, refused.stderr
     assert "others can reach 0.0.0.0, and there is no API key" in refused.stderr
     assert "CODEWELL_AUTH=off" in refused.stderr
     (command,) = re.findall("`(.*?)`", refused.stderr)
-    made = codewell(*shlex.split(command)[1:])
-    assert (made.returncode, made.stderr) == (0, "")
+    made = key(*shlex.split(command)[2:])
+    assert (made.exit_code, made.stderr) == (0, "")
 
     database = Database(f"sqlite:///{folder / 'codewell.db'}")
     keys = Keys(database)
     assert keys.check(made.stdout.strip()) == Rights(Scope.ADMIN, None)
     limited = keys.create("limited", Scope.READ, ["a", "b"])
-    (admin,) = (key for key in keys.list() if key.id != limited.key.id)
-    revoked = codewell("key", "revoke", admin.id, DATA_DIR=str(folder))
+    (admin,) = (one for one in keys.list() if one.id != limited.key.id)
+    there = ("--data-dir", str(folder))
+    revoked = key("revoke", admin.id, *there)
     assert revoked.stdout == f"key {admin.id} is revoked\n"
     with pytest.raises(CodewellError):
         keys.check(made.stdout.strip())
     database.close()
 
-    rows = [line.split() for line in codewell("key", "list", DATA_DIR=str(folder)).stdout.splitlines()]
-    assert [admin.id, "admin", "admin", "all"] == next(row[:4] for row in rows if admin.id in row)
-    assert [limited.key.id, "limited", "read", "a", "b"] == next(row[:5] for row in rows if limited.key.id in row)
-    shown = json.loads(codewell("key", "list", "--json", DATA_DIR=str(folder)).stdout)["keys"]
-    assert [(key["name"], key["state"]) for key in shown] == [("admin", "revoked"), ("limited", "active")]
+    table = [re.split(r"\s*│\s*", line.strip("│ ")) for line in key("list", *there).stdout.splitlines()]
+    rows = {row[0]: row[1:] for row in table}
+    made_at = [f"{datetime.fromtimestamp(one.created_at, UTC):%Y-%m-%d %H:%M}" for one in (admin, limited.key)]
+    assert rows[admin.id] == ["admin", "admin", "all", made_at[0], "never", "revoked"]
+    assert rows[limited.key.id] == ["limited", "read", "a b", made_at[1], "never", "active"]
+    shown = json.loads(key("list", "--json", *there).stdout)["keys"]
+    assert [(one["name"], one["state"]) for one in shown] == [("admin", "revoked"), ("limited", "active")]
 
 
 def test_wrong_usage_of_the_commands_is_said_in_one_line(tmp_path: Path) -> None:
-    nothing = codewell("key", "list", "--data-dir", str(tmp_path / "none"))
-    assert (nothing.returncode, "there is no database in" in nothing.stderr) == (1, True)
-    create = ("key", "create", "--name", "x", "--scope", "read", "--data-dir", str(tmp_path))
-    star = codewell(*create, "--collection", "*")
-    assert (star.returncode, "'*' is no name of a collection" in star.stderr) == (1, True), star.stderr
-    length = codewell(*create, "--expires", "soon")
-    assert (length.returncode, "12h, 30d and 8w" in length.stderr) == (2, True), length.stderr
-    short = json.loads(codewell(*create, "--collection", "a", "--expires", "2h", "--json").stdout)
-    assert short["expires_at"] - short["created_at"] == 7200
-    assert (short["scope"], short["collections"]) == ("read", ["a"])
-    assert re.fullmatch(rf"cw_{short['id']}_[\w-]{{43}}", short["key"])
-    unknown = codewell("key", "revoke", short["key"], "--data-dir", str(tmp_path))
-    assert unknown.returncode == 1
-    assert short["key"] not in unknown.stdout + unknown.stderr, "a key given for its id is not repeated"
+    nothing = key("list", "--data-dir", str(tmp_path / "none"))
+    assert (nothing.exit_code, "there is no database in" in nothing.stderr) == (1, True)
+    create = ("create", "--name", "x", "--scope", "read", "--data-dir", str(tmp_path))
+    star = key(*create, "--collection", "*")
+    assert (star.exit_code, "'*' is no name of a collection" in star.stderr) == (1, True), star.stderr
+    length = key(*create, "--expires", "soon")
+    assert (length.exit_code, "12h, 30d and 8w" in length.stderr) == (2, True), length.stderr
+    made = json.loads(key(*create, "--collection", "a", "--expires", "2h", "--json").stdout)
+    assert made["expires_at"] - made["created_at"] == pytest.approx(7200)
+    assert (made["scope"], made["collections"]) == ("read", ["a"])
+    assert re.fullmatch(rf"cw_{made['id']}_[\w-]{{43}}", made["key"])
+    unknown = key("revoke", made["key"], "--data-dir", str(tmp_path))
+    assert unknown.exit_code == 1
+    assert made["key"] not in unknown.output, "a key given for its id is not repeated"

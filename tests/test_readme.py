@@ -46,6 +46,12 @@ def test_every_command_is_in_the_table() -> None:
     for command in app.registered_commands:
         assert command.callback is not None
         assert f"| `codewell {command.callback.__name__}" in README
+    for group in app.registered_groups:
+        assert group.typer_instance is not None
+        for command in group.typer_instance.registered_commands:
+            assert command.callback is not None
+            called = command.name or command.callback.__name__
+            assert f"`codewell {group.name} {called}" in README
 
 
 def quickstart() -> list[tuple[str, Any]]:
