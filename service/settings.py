@@ -15,9 +15,9 @@ ORIGIN = re.compile(r"https?://[^/\s]+")
 HOST = re.compile(r"(\*\.)?[^*/:\s]+")
 
 
-def listed(given: str) -> list[str]:
+def listed(given: str | None) -> list[str]:
     """What commas separate."""
-    return [part.strip() for part in given.split(",") if part.strip()]
+    return [part.strip() for part in (given or "").split(",") if part.strip()]
 
 
 class Settings(BaseSettings):
@@ -125,7 +125,7 @@ class Settings(BaseSettings):
     def _each_is_whole(cls, given: str | None, info: ValidationInfo) -> str | None:
         kind = "an origin like https://app.example" if info.field_name == "cors_origins" else "a name like app.example"
         form = ORIGIN if info.field_name == "cors_origins" else HOST
-        for one in listed(given or ""):
+        for one in listed(given):
             if one != "*" and form.fullmatch(one) is None:
                 raise ValueError(f"{one!r} is not {kind}; several are separated by commas")
         return given

@@ -60,15 +60,15 @@ def create_app(settings: Settings) -> FastAPI:
     # The last one added is the first one that a request meets.
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(Authentication)
-    if settings.cors_origins is not None:
+    if origins := listed(settings.cors_origins):
         app.add_middleware(
             CORSMiddleware,
-            allow_origins=listed(settings.cors_origins),
+            allow_origins=origins,
             allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
             allow_headers=["Authorization", "X-API-Key", "Content-Type", "Idempotency-Key"],
             expose_headers=["Retry-After"],
         )
-    if settings.trusted_hosts is not None:
-        app.add_middleware(TrustedHosts, hosts=listed(settings.trusted_hosts))
+    if hosts := listed(settings.trusted_hosts):
+        app.add_middleware(TrustedHosts, hosts=hosts)
     app.add_middleware(SecurityHeaders)
     return app
