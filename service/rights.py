@@ -10,7 +10,7 @@ class Scope(StrEnum):
     """What a caller may do within the collections that it reaches; each scope allows what stands before it too."""
 
     READ = "read"
-    """Search, read items, collections and jobs."""
+    """Search, encode, read items, collections and jobs."""
     WRITE = "write"
     """Insert, change and delete items."""
     ADMIN = "admin"
