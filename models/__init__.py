@@ -12,6 +12,7 @@ from models.errors import (
     CodecError,
     DamagedCodec,
     TooFewVectors,
+    TooLittleTime,
     TrainingStopped,
 )
 from models.evaluation import Neighbours, exact_neighbours, merged, recall, top
@@ -20,6 +21,7 @@ from models.kinds import CodecConfig, Fitted, fit, kind_of, load_codec
 from models.learned import LearnedCodec
 from models.metric import Codes, Metric, Scores, Vectors, normalized, paired_scores, prepared, score_matrix
 from models.portrait import Portrait, can_draw
+from models.quantizers import QuantizerConfig
 from models.residual import ResidualAutoencoder, ResidualConfig
 from models.residual_codec import ResidualCodec
 from models.scalar_code import LatentType
@@ -54,6 +56,7 @@ __all__ = [
     "Neighbours",
     "Portrait",
     "ProductSpace",
+    "QuantizerConfig",
     "ResidualAutoencoder",
     "ResidualCodec",
     "ResidualConfig",
@@ -66,6 +69,7 @@ __all__ = [
     "SparseSpace",
     "Sparsity",
     "TooFewVectors",
+    "TooLittleTime",
     "TrainingConfig",
     "TrainingRun",
     "TrainingStopped",

@@ -147,6 +147,9 @@ def train(
         typer.Option(help="Kind of autoencoder, with its defaults, instead of the collection's own."),
     ] = None,
     size: Annotated[int | None, typer.Option("--bytes", min=1, help="Bytes of a code, at most.")] = None,
+    factory: Annotated[
+        str | None, typer.Option(help="Instead of an autoencoder, FAISS's quantiser of this name: OPQ32_192,PQ32x8.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the vectors, at most.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Ends training after this long.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Same seed and vectors: same codec.")] = None,
@@ -163,6 +166,8 @@ def train(
     """
     from service.watch import asked_codec, begun, followed, saved_pictures
 
+    if factory is not None and (kind is not None or size is not None):
+        raise typer.BadParameter("it says kind and bytes itself: not with --kind or --bytes", param_hint="--factory")
     if plot is not None:
         if no_wait:
             raise typer.BadParameter(
@@ -175,7 +180,9 @@ def train(
     training = {"epochs": epochs, "minutes": minutes, "seed": seed}
     body: dict[str, Any] = {"training": {name: value for name, value in training.items() if value is not None}}
     with _client(url) as client:
-        if kind is not None or size is not None:
+        if factory is not None:
+            body["codec"] = {"kind": "faiss", "factory": factory}
+        elif kind is not None or size is not None:
             body["codec"] = asked_codec(client.collection(collection)["codec"], kind, size)
         job = begun(client, collection, body)
         if no_wait:
