@@ -3,6 +3,7 @@
 from models.binary import BinaryAutoencoder, BinaryConfig
 from models.checkpoint import Epoch
 from models.codec import Codec
+from models.comparison import Code, Kept, factories, kept
 from models.corruption import Corruption, CorruptionKind
 from models.dense import DenseAutoencoder, DenseConfig
 from models.errors import (
@@ -15,7 +16,7 @@ from models.errors import (
     TooLittleTime,
     TrainingStopped,
 )
-from models.evaluation import Neighbours, exact_neighbours, merged, recall, top
+from models.evaluation import Neighbours, exact_neighbours, interval, merged, recall, top
 from models.flat import FlatCodec
 from models.kinds import CodecConfig, Fitted, fit, kind_of, load_codec
 from models.learned import LearnedCodec
@@ -37,6 +38,7 @@ __all__ = [
     "BadVectors",
     "BinaryAutoencoder",
     "BinaryConfig",
+    "Code",
     "Codec",
     "CodecConfig",
     "CodecError",
@@ -50,6 +52,7 @@ __all__ = [
     "Fitted",
     "FlatCodec",
     "FloatSpace",
+    "Kept",
     "LatentType",
     "LearnedCodec",
     "Metric",
@@ -79,7 +82,10 @@ __all__ = [
     "can_draw",
     "decoded_scores",
     "exact_neighbours",
+    "factories",
     "fit",
+    "interval",
+    "kept",
     "kind_of",
     "load_codec",
     "merged",

@@ -14,6 +14,7 @@ import typer
 
 from service.builds.command import build
 from service.client import Client, ClientError
+from service.compare.command import compare
 from service.console import Progress, print_certificate, print_hits, print_status, print_summary, shown
 from service.offline import export, verify
 
@@ -25,6 +26,7 @@ app = typer.Typer(
     help=HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
 )
 app.command()(build)
+app.command()(compare)
 app.command()(verify)
 app.command()(export)
 
