@@ -96,6 +96,6 @@ def _say(report: "Report", html: Path | None) -> None:
     for line in (*report.notes, *(verdict.sentence for verdict in report.verdicts)):
         typer.echo(line)
     if (taken := report.taken) is not None:
-        typer.echo(f'Most of late items is kept by "codec": {json.dumps(taken.candidate.codec)}')
+        typer.echo(f'Most neighbours of late items are kept by "codec": {json.dumps(taken.candidate.codec)}')
     if html is not None:
         typer.echo(f"the page with the plots is {html}")

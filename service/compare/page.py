@@ -3,20 +3,19 @@
 import json
 from collections.abc import Callable, Sequence
 from html import escape
+from math import floor
 
 from service.compare.comparison import DEPTHS, Failed, Measured, Split
 from service.compare.report import Report
 
 LABEL, PANEL, GAP, LINE, HEAD, FOOT = 200, 170, 26, 26, 30, 26
 """Of the plot: widths of names and of a panel, between panels; heights of a line, above the first, below the last."""
-GRID = 0.05
-"""The axes of recall begin and end at multiples of it."""
 STYLE = """
 :root { color-scheme: light dark; --text: #1d2127; --quiet: #5c6470; --line: #dde1e7; --page: #fff; --soft: #f4f6f9;
   --ours: #1f6fb4; --theirs: #b3590a; --bad: #a82a2a }
 @media (prefers-color-scheme: dark) { :root { --text: #e4e7ec; --quiet: #9ba4b1; --line: #363c46; --page: #15181d;
   --soft: #1e232a; --ours: #6db3f2; --theirs: #f0a35e; --bad: #f28b8b } }
-body { margin: 0 auto; max-width: 66rem; padding: 2rem 1.2rem 4rem; background: var(--page); color: var(--text);
+body { margin: 0 auto; max-width: 72rem; padding: 2rem 1.2rem 4rem; background: var(--page); color: var(--text);
   font: 16px/1.5 system-ui, sans-serif }
 h1 { font-size: 1.5rem; margin: 0 0 .3rem } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem }
 p { margin: .4rem 0 } .quiet { color: var(--quiet); font-size: .9rem }
@@ -25,7 +24,7 @@ p { margin: .4rem 0 } .quiet { color: var(--quiet); font-size: .9rem }
 code { background: var(--soft); padding: .1rem .3rem; overflow-wrap: anywhere }
 .wide { overflow-x: auto }
 table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums }
-th, td { padding: .3rem .55rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap }
+th, td { padding: .3rem .5rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap }
 th:first-child, td:first-child, td.reason { text-align: left } td.reason { color: var(--bad); white-space: normal }
 th { color: var(--quiet); font-weight: 600; vertical-align: bottom } th[colspan] { text-align: center }
 tr.ours td:first-child { color: var(--ours) } tr.theirs td:first-child { color: var(--theirs) }
@@ -44,7 +43,7 @@ def page(report: Report) -> str:
     said = "".join(f'<p class="verdict {one.outcome}">{escape(one.sentence)}</p>' for one in report.verdicts)
     if report.taken is not None:
         taken = json.dumps(report.taken.candidate.codec)
-        said += f'<p>Most of late items is kept by <code>"codec": {escape(taken, quote=False)}</code></p>'
+        said += f'<p>Most neighbours of late items are kept by <code>"codec": {escape(taken, quote=False)}</code></p>'
         said += f'<h2>Neighbours kept, and what they cost</h2><div class="wide">{_plot(measured)}</div>'
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
@@ -60,9 +59,10 @@ def _table(report: Report) -> str:
     recalls = "".join(f"<th>@{k}</th>" for k in DEPTHS)
     head = (
         '<tr><th rowspan="2">code</th><th colspan="3">bytes a vector</th><th colspan="3">recall, late</th>'
-        '<th colspan="3">recall, trained</th><th colspan="2">error</th><th rowspan="2">training s</th>'
-        '<th rowspan="2">encoding s</th><th rowspan="2">search ms</th></tr>'
-        f"<tr><th>code</th><th>in all</th><th>at 1 million</th>{recalls}{recalls}<th>late</th><th>trained</th></tr>"
+        '<th colspan="3">recall, trained</th><th colspan="2">error</th><th colspan="2">seconds</th>'
+        '<th rowspan="2">search<br>ms</th></tr>'
+        f"<tr><th>code</th><th>in all</th><th>at 1 million</th>{recalls}{recalls}<th>late</th><th>trained</th>"
+        "<th>training</th><th>encoding</th></tr>"
     )
     tops = {
         (split, k): max((row.recall[split][k] for row in report.measured), default=0) for split in Split for k in DEPTHS
@@ -97,7 +97,7 @@ def _plot(rows: Sequence[Measured]) -> str:
     ]
     for number, k in enumerate(DEPTHS):
         shares = [row.recall[split][k] for row in rows for split in Split]
-        low, high = GRID * (min(shares) // GRID), GRID * (max(shares) // GRID + 1)
+        low, high = min(0.9, floor(min(shares) * 10) / 10), min(1.0, floor(max(shares) * 10 + 1) / 10)  # in tenths
         place, axis = _panel(number, f"recall@{k}", low, high, "{:.2f}", height)
         drawn.append(axis)
         for n, row in enumerate(rows):

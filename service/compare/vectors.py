@@ -56,7 +56,7 @@ class Sample(NamedTuple):
         if queries is None:
             asked = _evenly(len(vectors), min(QUERIES, int(len(vectors) * QUERY_SHARE)))
             vectors, queries = np.delete(vectors, asked, axis=0), vectors[asked]
-        seen, late = np.split(vectors, [int(len(vectors) * TRAINED_SHARE)])
+        seen, late = np.split(vectors, [round(len(vectors) * TRAINED_SHARE)])
         return cls(seen, seen[_evenly(len(seen), len(late))], late, queries[_evenly(len(queries), QUERIES)])
 
 
