@@ -87,6 +87,7 @@ def test_figures_are_those_of_codecs_trained_alike(written: Callable[..., Path],
     assert not {"script", "link", "img", "iframe"} & tags.names
     assert "url(" not in html
     assert "@import" not in html
+    assert said["caveat"] is None
     assert all(verdict["sentence"] in html for verdict in said["verdicts"])
     assert all(f"<td>{code['name']}</td>" in html for code in said["codes"])
     assert html.count("<circle") == 9 * 3 * 2
@@ -114,6 +115,7 @@ def test_a_code_that_is_not_trained_in_time_is_named(
     ran = compare(written("v.npy", VECTORS), "--bytes", 1, "--minutes", 0.001, "--threads", 1)
     assert ran.exit_code == 0, ran.stderr
     assert "FAISS OPQ1_16,PQ1x8 is missing: FAISS had not trained OPQ1_16,PQ1x8 after 0.001 minutes" in ran.stdout
+    assert re.search(r"Not measured, so none of it is known: .*FAISS OPQ1_16,PQ1x8.*\.\n", ran.stdout)
     assert "FAISS PCAR2,SQ4" in ran.stdout
     assert "On late items" in ran.stdout
     assert 'Most neighbours of late items are kept by "codec": {"kind": ' in ran.stdout
@@ -206,7 +208,8 @@ def test_who_keeps_more_is_said_plainly(ours: float, theirs: float, outcome: str
     assert f'<p class="verdict {outcome}">On late items' in html
     assert "Codes of 8 bytes on &lt;my&gt;.npy" in html
     assert '<td>FAISS &lt;d&gt;</td><td class="reason" colspan="14">took &gt; 1 minute</td>' in html
+    assert '<p class="verdict missing">Not measured, so none of it is known: Codewell residual, Codewell dense,' in html
     assert report.record()["failed"][0]["reason"] == "took > 1 minute"
     assert report.record()["take"] == {"kind": "faiss" if theirs > ours else "residual"}
     empty = page(Report("v.npy", comparison, [failed]))
-    assert "verdict " not in empty.split("</style>")[1]
+    assert [outcome in empty.split("</style>")[1] for outcome in ("wins", "loses", "level")] == [False] * 3

@@ -93,8 +93,9 @@ def _say(report: "Report", html: Path | None) -> None:
     print_table(report.title, report.columns, report.cells)
     for failed in report.failed:
         typer.echo(f"{failed.candidate.name} is missing: {failed.reason}")
-    for line in (*report.notes, *(verdict.sentence for verdict in report.verdicts)):
-        typer.echo(line)
+    for line in (*report.notes, report.caveat, *(verdict.sentence for verdict in report.verdicts)):
+        if line is not None:
+            typer.echo(line)
     if (taken := report.taken) is not None:
         typer.echo(f'Most neighbours of late items are kept by "codec": {json.dumps(taken.candidate.codec)}')
     if html is not None:

@@ -20,7 +20,7 @@ body { margin: 0 auto; max-width: 72rem; padding: 2rem 1.2rem 4rem; background: 
 h1 { font-size: 1.5rem; margin: 0 0 .3rem } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem }
 p { margin: .4rem 0 } .quiet { color: var(--quiet); font-size: .9rem }
 .verdict { margin: .8rem 0; padding: .7rem 1rem; background: var(--soft); border-left: 4px solid var(--quiet) }
-.wins { border-color: var(--ours) } .loses { border-color: var(--bad) }
+.wins { border-color: var(--ours) } .loses, .missing { border-color: var(--bad) }
 code { background: var(--soft); padding: .1rem .3rem; overflow-wrap: anywhere }
 .wide { overflow-x: auto }
 table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums }
@@ -41,6 +41,8 @@ def page(report: Report) -> str:
     """The whole page."""
     title, measured = report.title, report.measured
     said = "".join(f'<p class="verdict {one.outcome}">{escape(one.sentence)}</p>' for one in report.verdicts)
+    if report.caveat is not None:
+        said = f'<p class="verdict missing">{escape(report.caveat)}</p>{said}'
     if report.taken is not None:
         taken = json.dumps(report.taken.candidate.codec)
         said += f'<p>Most neighbours of late items are kept by <code>"codec": {escape(taken, quote=False)}</code></p>'

@@ -39,6 +39,13 @@ class Report:
         return [verdict for verdict in found if verdict is not None]
 
     @property
+    def caveat(self) -> str | None:
+        """Which codes the verdicts leave out, where there are some."""
+        there = {row.candidate.name for row in self.measured}
+        missing = [one.name for one in self.comparison.candidates if one.name not in there]
+        return f"Not measured, so none of it is known: {', '.join(missing)}." if missing else None
+
+    @property
     def taken(self) -> Measured | None:
         """The code that keeps most of late items, for items still come."""
         return max(self.measured, key=lambda row: row.recall[Split.LATE][10], default=None)
@@ -72,7 +79,7 @@ class Report:
         n, dim = sample.seen.shape
         return [
             f"{n:,} vectors of {dim} numbers were trained on, metric {self.comparison.metric}, seed {training.seed}, "
-            f"{training.minutes:g} minutes a code at most, {self.comparison.threads} threads.",
+            f"{training.minutes:g} minutes a code at most; threads: {self.comparison.threads}.",
             f"late: {len(sample.queries):,} queries over the {len(sample.late):,} later rows, which no training saw; "
             f"trained: over {len(sample.trained):,} of those it did. @k: share of the true k among the first k by "
             "decoded vectors.",
@@ -96,6 +103,7 @@ class Report:
             "threads": self.comparison.threads,
             "versions": {name: version(name) for name in ("codewell", "faiss-cpu", "torch")},
             "codes": [_recorded(row) for row in self.measured],
+            "caveat": self.caveat,
             "failed": [{**asdict(row.candidate), "reason": row.reason} for row in self.failed],
             "verdicts": [
                 {"split": one.split, "outcome": one.outcome, "interval": [one.low, one.high], "sentence": one.sentence}
