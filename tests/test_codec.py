@@ -59,7 +59,6 @@ CODECS: dict[str, Callable[[], Codec]] = {
     "faiss-pq": lambda: started_codec(QuantizerConfig("PQ8x8"), Metric.COSINE),
     "faiss-opq": lambda: started_codec(QuantizerConfig("OPQ3_6,PQ6x8"), Metric.L2),
     "faiss-rq": lambda: started_codec(QuantizerConfig("PCA7,RQ4x8"), Metric.COSINE),
-    "faiss-sq4": lambda: started_codec(QuantizerConfig("PCAR7,SQ4"), Metric.COSINE),
     "faiss-sq8": lambda: started_codec(QuantizerConfig("PCA7,SQ8"), Metric.IP),
     "deep": lambda: started_codec(DenseConfig(8, LatentType.INT8, (16, 12), (12, 16)), Metric.COSINE),
 }

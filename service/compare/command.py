@@ -28,7 +28,7 @@ def compare(
     ] = None,
     metric: Annotated[Literal["cosine", "ip", "l2"], typer.Option(help="How vectors are compared.")] = "cosine",
     rows: Annotated[int, typer.Option(min=200, help="Rows of VECTORS read, at most, evenly spaced.")] = 100_000,
-    minutes: Annotated[float, typer.Option(min=0.001, help="Of training for each code, at most.")] = 5.0,
+    minutes: Annotated[float, typer.Option(min=0.001, help="Of training for each code, at most.")] = 10.0,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Same seed and vectors: same codes.")] = 0,
     threads: Annotated[int | None, typer.Option(min=1, help="For training and encoding; one a core if none.")] = None,
     html: Annotated[Path | None, typer.Option(dir_okay=False, help="Page to be written, with plots.")] = None,
@@ -48,8 +48,8 @@ def compare(
     from service.errors import CodewellError
 
     try:
-        if html is not None and not html.parent.is_dir():
-            raise typer.BadParameter(f"there is no folder {html.parent}", param_hint="--html")
+        if html is not None:
+            html.parent.mkdir(parents=True, exist_ok=True)
         base = read(vectors, rows, Metric(metric), "VECTORS")
         asked = None if queries is None else read(queries, rows, Metric(metric), "--queries", base.vectors.shape[1])
         for path, of in ((vectors, base), (queries, asked)):
@@ -61,17 +61,18 @@ def compare(
         comparison = Comparison(sample, Metric(metric), size, training, threads or os.cpu_count() or 1)
         report = Report(vectors.name, comparison)
         code = 0 if _measured(comparison, report) else 130
+        if as_json:
+            typer.echo(json.dumps(report.record()))
+        else:
+            _say(report)
         if html is not None:
             with published(html) as draft:
                 draft.write_text(page(report), encoding="utf-8")
+            typer.echo(f"the page with the plots is {html}", err=True)
     except (CodewellError, CodecError, OSError, ValueError) as error:
         field = f"{error.field}: " if isinstance(error, CodewellError) and error.field else ""
         typer.echo(f"codewell: {shown(field + str(error), 1_000)}", err=True)
         raise typer.Exit(1) from None
-    if as_json:
-        typer.echo(json.dumps(report.record()))
-    else:
-        _say(report, html)
     raise typer.Exit(code)
 
 
@@ -89,7 +90,7 @@ def _measured(comparison: "Comparison", report: "Report") -> bool:
     return True
 
 
-def _say(report: "Report", html: Path | None) -> None:
+def _say(report: "Report") -> None:
     print_table(report.title, report.columns, report.cells)
     for failed in report.failed:
         typer.echo(f"{failed.candidate.name} is missing: {failed.reason}")
@@ -98,5 +99,3 @@ def _say(report: "Report", html: Path | None) -> None:
             typer.echo(line)
     if (taken := report.taken) is not None:
         typer.echo(f'Most neighbours of late items are kept by "codec": {json.dumps(taken.candidate.codec)}')
-    if html is not None:
-        typer.echo(f"the page with the plots is {html}")
