@@ -18,34 +18,35 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import faiss
 import numpy as np
 import torch
 
 from benchmarks.datasets import SETS, VectorSet
-from models import Metric, ResidualConfig, TrainingConfig, Vectors, exact_neighbours, fit, normalized, prepared, recall
+from models import (
+    Code,
+    Metric,
+    ResidualConfig,
+    TrainingConfig,
+    Vectors,
+    exact_neighbours,
+    factories,
+    fit,
+    kept,
+    prepared,
+    recall,
+)
 
-BLOCK = 10_000
 QUERIES = 2_000
 LATE_SHARE = 0.7
 COLUMNS = ("set", "split", "bytes", "code", "as FAISS", "sphere", "in 100", "error", "bound", "train s", "encode/s")
 
 
-class Code(NamedTuple):
-    """A trained code of any make."""
-
-    encode: Callable[[Vectors], Any]
-    decode: Callable[[Any], Vectors]
-    code_bytes: int
-    table_bytes: int
-
-
 def ours(base: Vectors, metric: Metric, size: int) -> Code:
     """A residual autoencoder with its defaults."""
-    codec = fit(ResidualConfig(size), base, metric, TrainingConfig(held_out=0.02)).codec
-    return Code(codec.encode, codec.decode, codec.code_bytes, len(codec.to_bytes()))
+    return Code.of(fit(ResidualConfig(size), base, metric, TrainingConfig(held_out=0.02)).codec)
 
 
 def by_faiss(factory: str) -> Callable[[Vectors, Metric, int], Code]:
@@ -66,20 +67,7 @@ def by_faiss(factory: str) -> Callable[[Vectors, Metric, int], Code]:
 def codes(dim: int, size: int) -> Iterator[tuple[str, Callable[[Vectors, Metric, int], Code]]]:
     """Every code of `size` bytes for (n, dim) vectors, by name."""
     yield "Codewell residual", ours
-    widths = sorted({width * size for width in (4, 6, dim // size) if size <= width * size <= dim})
-    names = [f"OPQ{size}_{width},PQ{size}x8" for width in widths]
-    if widths:
-        names.append(f"PQ{size}x8" if dim % size == 0 else f"PCA{widths[-1]},PQ{size}x8")
-    space = min(256, dim)
-    names.append(f"PCA{space},RQ{size}x8")
-    if size <= 16:
-        names.append(f"PCA{space},LSQ{size}x8")
-    for bits in (1, 2):
-        width = min(dim, 8 * (size - (8 if bits == 1 else 20)) // bits)
-        if width >= 8:
-            names.append(f"PCAR{width},RaBitQ{'' if bits == 1 else bits}")
-    names += [f"PCAR{min(dim, 2 * size)},SQ4", f"PCAR{min(dim, size)},SQ8"]
-    yield from ((name, by_faiss(name)) for name in names)
+    yield from ((name, by_faiss(name)) for name in factories(dim, size))
 
 
 def main() -> None:
@@ -131,17 +119,10 @@ def measured(
     began = time.perf_counter()
     code = make(seen, data.metric, size)
     trained = time.perf_counter() - began
-    began = time.perf_counter()
-    encoded = [code.encode(searched[start : start + BLOCK]) for start in range(0, len(searched), BLOCK)]
-    rate = len(searched) / (time.perf_counter() - began)
-    decoded = np.concatenate([np.asarray(code.decode(part), np.float32) for part in encoded])
+    found = kept(code, searched, queries, data.metric)
     truth = exact_neighbours(searched, queries, 10, data.metric).rows
     plain = Metric.IP if data.metric is Metric.COSINE else data.metric
-    as_faiss = exact_neighbours(decoded, queries, 10, plain).rows
-    sphere = exact_neighbours(
-        prepared(decoded, data.metric), normalized(queries) if plain is Metric.IP else queries, 100, data.metric
-    ).rows
-    variance = float(np.square(searched - searched.mean(axis=0)).sum(axis=1).mean())
+    as_faiss = exact_neighbours(found.decoded, queries, 10, plain).rows
     return {
         "set": data.name,
         "base": [len(base), late_from],
@@ -150,15 +131,13 @@ def measured(
         "code bytes": code.code_bytes,
         "code": name,
         "as FAISS": f"{recall(as_faiss, truth).mean():.4f}",
-        "sphere": f"{recall(sphere[:, :10], truth).mean():.4f}",
-        "in 100": f"{recall(sphere, truth).mean():.4f}",
-        "error": f"{float(np.square(searched - decoded).sum(axis=1).mean()) / variance:.4f}",
+        "sphere": f"{recall(found.rows[:, :10], truth).mean():.4f}",
+        "in 100": f"{recall(found.rows, truth).mean():.4f}",
+        "error": f"{found.error:.4f}",
         "bound": f"{gaussian_bound(searched, 8 * size):.4f}",
         "train s": f"{trained:.0f}",
-        "encode/s": f"{rate:,.0f}",
-        "and tables": ", ".join(
-            f"{code.code_bytes + code.table_bytes / n:.1f}" for n in (len(searched), 1_000_000, 10_000_000)
-        ),
+        "encode/s": f"{len(searched) / found.encode_seconds:,.0f}",
+        "and tables": ", ".join(f"{code.total_bytes(n):.1f}" for n in (len(searched), 1_000_000, 10_000_000)),
     }
 
 

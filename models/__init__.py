@@ -3,6 +3,7 @@
 from models.binary import BinaryAutoencoder, BinaryConfig
 from models.checkpoint import Epoch
 from models.codec import Codec
+from models.comparison import Code, Kept, factories, kept
 from models.corruption import Corruption, CorruptionKind
 from models.dense import DenseAutoencoder, DenseConfig
 from models.errors import (
@@ -12,14 +13,16 @@ from models.errors import (
     CodecError,
     DamagedCodec,
     TooFewVectors,
+    TooLittleTime,
     TrainingStopped,
 )
-from models.evaluation import Neighbours, exact_neighbours, merged, recall, top
+from models.evaluation import Neighbours, exact_neighbours, interval, merged, recall, top
 from models.flat import FlatCodec
 from models.kinds import CodecConfig, Fitted, fit, kind_of, load_codec
 from models.learned import LearnedCodec
 from models.metric import Codes, Metric, Scores, Vectors, normalized, paired_scores, prepared, score_matrix
 from models.portrait import Portrait, can_draw
+from models.quantizers import QuantizerConfig
 from models.residual import ResidualAutoencoder, ResidualConfig
 from models.residual_codec import ResidualCodec
 from models.scalar_code import LatentType
@@ -35,6 +38,7 @@ __all__ = [
     "BadVectors",
     "BinaryAutoencoder",
     "BinaryConfig",
+    "Code",
     "Codec",
     "CodecConfig",
     "CodecError",
@@ -48,12 +52,14 @@ __all__ = [
     "Fitted",
     "FlatCodec",
     "FloatSpace",
+    "Kept",
     "LatentType",
     "LearnedCodec",
     "Metric",
     "Neighbours",
     "Portrait",
     "ProductSpace",
+    "QuantizerConfig",
     "ResidualAutoencoder",
     "ResidualCodec",
     "ResidualConfig",
@@ -66,6 +72,7 @@ __all__ = [
     "SparseSpace",
     "Sparsity",
     "TooFewVectors",
+    "TooLittleTime",
     "TrainingConfig",
     "TrainingRun",
     "TrainingStopped",
@@ -75,7 +82,10 @@ __all__ = [
     "can_draw",
     "decoded_scores",
     "exact_neighbours",
+    "factories",
     "fit",
+    "interval",
+    "kept",
     "kind_of",
     "load_codec",
     "merged",

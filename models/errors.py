@@ -26,6 +26,10 @@ class TooFewVectors(CodecError):
     """Not enough vectors to train on."""
 
 
+class TooLittleTime(CodecError):
+    """A training that leaves nothing before it is done was not done in the time it had."""
+
+
 class DamagedCodec(CodecError):
     """Saved bytes that are cut short, altered, or of another format."""
 

@@ -10,6 +10,8 @@ from models.metric import Metric, Scores, Vectors, score_matrix
 
 BLOCK = 16_384
 """Rows scored at once: 25 MB of 384 floats."""
+DRAWS = 1_000
+"""Of a bootstrap."""
 
 
 class Neighbours(NamedTuple):
@@ -71,3 +73,10 @@ def recall(found: NDArray[np.int64], truth: NDArray[np.int64]) -> NDArray[np.flo
     wanted = truth >= 0
     hit = (truth[:, :, None] == found[:, None, :]).any(axis=2) & wanted
     return np.asarray(hit.sum(axis=1) / np.maximum(wanted.sum(axis=1), 1), np.float64)
+
+
+def interval(values: NDArray[np.float64], seed: int = 0) -> tuple[float, float]:
+    """Where the mean of (q,) values lies with 95%, by bootstrap over queries: the hits of one are not independent."""
+    draws = np.random.default_rng(seed).integers(0, len(values), (DRAWS, len(values)))
+    low, high = np.quantile(values[draws].mean(axis=1), (0.025, 0.975))
+    return float(low), float(high)

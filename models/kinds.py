@@ -12,6 +12,8 @@ from models.dense import DenseAutoencoder, DenseConfig
 from models.errors import DamagedCodec
 from models.learned import LearnedCodec
 from models.metric import Metric, Vectors
+from models.quantizer_training import train_quantizer
+from models.quantizers import Quantizer, QuantizerConfig, ResidualQuantizer, quantizer
 from models.residual import ResidualAutoencoder, ResidualConfig
 from models.residual_codec import ResidualCodec
 from models.residual_training import train_residual
@@ -21,7 +23,7 @@ from models.sparse_codec import SparseCodec
 from models.training import Progress, TrainingConfig, TrainingRun, train
 from models.variational import VariationalAutoencoder, VariationalConfig
 
-CodecConfig = DenseConfig | VariationalConfig | SparseConfig | BinaryConfig | ResidualConfig
+CodecConfig = DenseConfig | VariationalConfig | SparseConfig | BinaryConfig | ResidualConfig | QuantizerConfig
 
 
 class Kind(NamedTuple):
@@ -38,6 +40,7 @@ KINDS: dict[str, Kind] = {
     "sparse": Kind(SparseAutoencoder, SparseConfig, SparseCodec),
     "binary": Kind(BinaryAutoencoder, BinaryConfig, BinaryCodec),
     "residual": Kind(ResidualAutoencoder, ResidualConfig, ResidualCodec),
+    "faiss": Kind(quantizer, QuantizerConfig),
 }
 
 
@@ -69,11 +72,13 @@ def fit(
     """
     kind = kind_of(config)
     model = kind.architecture(vectors.shape[1], config)
-    if isinstance(model, ResidualAutoencoder):  # its codebooks are no weights that a gradient descends
+    if isinstance(model, Quantizer | ResidualQuantizer):
+        run = train_quantizer(model, vectors, metric, training, progress=progress)
+    elif isinstance(model, ResidualAutoencoder):  # its codebooks are no weights that a gradient descends
         run = train_residual(model, vectors, metric, training, progress=progress, checkpoint=checkpoint)
     else:
         run = train(model, vectors, training, progress=progress, checkpoint=checkpoint)
-    return Fitted(kind.codec(model, metric), run)
+    return Fitted(_codec(kind, model)(model, metric), run)
 
 
 def load_codec(data: bytes) -> Codec:
@@ -86,8 +91,13 @@ def load_codec(data: bytes) -> Codec:
     try:
         kind = KINDS[about["kind"]]
         model = kind.architecture(about["dim"], kind.config.from_dict(about["config"]))
-        return kind.codec.restored(model, Metric(about["metric"]), tensors)
+        return _codec(kind, model).restored(model, Metric(about["metric"]), tensors)
     except (KeyError, ValueError, TypeError) as error:
         if isinstance(error, DamagedCodec):
             raise
         raise DamagedCodec(f"the codec's description is not one: {error}") from error
+
+
+def _codec(kind: Kind, model: Any) -> type[LearnedCodec]:
+    """FAISS's residual quantiser is coded and searched as the residual autoencoder is."""
+    return ResidualCodec if isinstance(model, ResidualAutoencoder) else kind.codec

@@ -16,6 +16,7 @@ from models.evaluation import exact_neighbours, recall
 from models.grown import Grown
 from models.kmeans import codebook
 from models.least_squares import refitted
+from models.lengths import fit_lengths
 from models.metric import Metric, Vectors
 from models.residual import CODEWORDS, ResidualAutoencoder
 from models.scalar_code import HALF
@@ -38,7 +39,6 @@ TIMED_STEP, FEWEST_TIMED = 2, 1_024
 """The first step that takes as long as all later ones, and the vectors that are taken however little time there is."""
 FEWEST_TELLING = 100
 """Held-out vectors whose recall tells two decoders apart."""
-LENGTH_ROUNDS, LENGTH_PRIOR = 3, 20.0
 LATE_QUERIES, LATE_K = 500, 10
 
 
@@ -158,7 +158,7 @@ class _Training:
         with torch.no_grad():
             model.codebooks.clamp_(-HALF, HALF)  # what float16 holds; beyond it there are outliers only
             codes = self._codes(rows)
-            _fit_lengths(model, codes, graph)
+            fit_lengths(model, codes, float(graph.scores[:, :LATE_K].mean()))
             self._tell(1.0, *self._errors(codes))
 
     def _distil(self, rows: Vectors, graph: Graph) -> None:
@@ -230,27 +230,6 @@ class _Training:
         decoded = self.model.decode(self.model.unpack(self._codes(self.held))).numpy()
         found, truth = (exact_neighbours(base, queries, LATE_K, self.metric).rows for base in (decoded, self.held))
         return float(recall(found, truth).mean())
-
-
-def _fit_lengths(model: ResidualAutoencoder, codes: Tensor, graph: Graph) -> None:
-    """Splits |z|^2 among the codewords, and says what a cosine loses with it.
-
-    Were codewords orthogonal, a share would be the codeword's own squared length: backfitting starts there, and goes
-    from it as far as the vectors that have the codeword are many.
-    """
-    model.lengths.copy_(model.codebooks.square().sum(dim=2))
-    left = model.unpack(codes).square().sum(dim=1)
-    left -= sum((share[column] for share, column in zip(model.lengths, codes.T.long(), strict=True)), torch.zeros(()))
-    model.lengths[0] += left.mean()
-    left -= left.mean()
-    for _ in range(LENGTH_ROUNDS):
-        for share, column in zip(model.lengths, codes.T.long(), strict=True):
-            counts = torch.bincount(column, minlength=CODEWORDS)
-            change = torch.zeros(CODEWORDS).index_add_(0, column, left) / (counts + LENGTH_PRIOR)
-            share += change
-            left -= change[column]
-    length = model.squares(model.unpack(codes)).mean().clamp_min(1e-30).sqrt()
-    model.pull.copy_(graph.scores[:, :LATE_K].mean() / (2 * length))
 
 
 def _generator(seed: int, step: int) -> torch.Generator:

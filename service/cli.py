@@ -14,6 +14,7 @@ import typer
 
 from service.builds.command import build
 from service.client import Client, ClientError
+from service.compare.command import compare
 from service.console import Progress, print_certificate, print_hits, print_status, print_summary, shown
 from service.key_commands import keys
 from service.offline import export, verify
@@ -26,6 +27,7 @@ app = typer.Typer(
     help=HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
 )
 app.command()(build)
+app.command()(compare)
 app.command()(verify)
 app.command()(export)
 app.add_typer(keys, name="key")
@@ -149,6 +151,9 @@ def train(
         typer.Option(help="Kind of autoencoder, with its defaults, instead of the collection's own."),
     ] = None,
     size: Annotated[int | None, typer.Option("--bytes", min=1, help="Bytes of a code, at most.")] = None,
+    factory: Annotated[
+        str | None, typer.Option(help="Instead of an autoencoder, FAISS's quantiser of this name: OPQ32_192,PQ32x8.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the vectors, at most.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Ends training after this long.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Same seed and vectors: same codec.")] = None,
@@ -165,6 +170,8 @@ def train(
     """
     from service.watch import asked_codec, begun, followed, saved_pictures
 
+    if factory is not None and (kind is not None or size is not None):
+        raise typer.BadParameter("it says kind and bytes itself: not with --kind or --bytes", param_hint="--factory")
     if plot is not None:
         if no_wait:
             raise typer.BadParameter(
@@ -177,7 +184,9 @@ def train(
     training = {"epochs": epochs, "minutes": minutes, "seed": seed}
     body: dict[str, Any] = {"training": {name: value for name, value in training.items() if value is not None}}
     with _client(url) as client:
-        if kind is not None or size is not None:
+        if factory is not None:
+            body["codec"] = {"kind": "faiss", "factory": factory}
+        elif kind is not None or size is not None:
             body["codec"] = asked_codec(client.collection(collection)["codec"], kind, size)
         job = begun(client, collection, body)
         if no_wait:

@@ -11,6 +11,7 @@ from models import (
     CorruptionKind,
     DenseConfig,
     LatentType,
+    QuantizerConfig,
     ResidualConfig,
     SparseConfig,
     Sparsity,
@@ -137,6 +138,23 @@ class ResidualSpec(Spec):
         return ResidualConfig(steps=self.bytes)
 
 
+class FaissSpec(Spec):
+    """A quantiser of FAISS's, trained by it; the string says how many bytes a code has."""
+
+    kind: Literal["faiss"]
+    factory: str = Field(
+        max_length=100,
+        description="FAISS's name of it: an OPQ or PCA, if any, then PQ, RQ or SQ",
+        examples=["OPQ32_192,PQ32x8"],
+    )
+
+    def config(self, dim: int) -> CodecConfig:
+        """The quantiser, which must fit (D,) vectors."""
+        config = QuantizerConfig(self.factory)
+        config.shape(dim)
+        return config
+
+
 def _kind(given: Any) -> Any:
     return given.get("kind", "dense") if isinstance(given, dict) else getattr(given, "kind", None)
 
@@ -146,7 +164,8 @@ CodecSpec = Annotated[
     | Annotated[VariationalSpec, Tag("variational")]
     | Annotated[SparseSpec, Tag("sparse")]
     | Annotated[BinarySpec, Tag("binary")]
-    | Annotated[ResidualSpec, Tag("residual")],
+    | Annotated[ResidualSpec, Tag("residual")]
+    | Annotated[FaissSpec, Tag("faiss")],
     Discriminator(_kind),
 ]
 """Which autoencoder: `kind` says so, dense where it is not given."""
@@ -163,9 +182,15 @@ class TrainingSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    epochs: int = Field(20, ge=1, le=10_000, description="Passes over the vectors, at most; residual has none")
-    learning_rate: float = Field(2e-3, gt=0, le=1, description="Adam's, falling to 0; residual has its own")
-    minutes: float | None = Field(None, gt=0, le=10_080, description="Ends training after this long")
+    epochs: int = Field(
+        20, ge=1, le=10_000, description="Passes over the vectors, at most; residual and faiss have none"
+    )
+    learning_rate: float = Field(
+        2e-3, gt=0, le=1, description="Adam's, falling to 0; residual and faiss have their own"
+    )
+    minutes: float | None = Field(
+        None, gt=0, le=10_080, description="Ends training after this long; FAISS's has to be done by then"
+    )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Same seed, same vectors: same codec")
 
     def config(self) -> TrainingConfig:

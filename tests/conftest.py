@@ -24,6 +24,7 @@ from models import (
     LatentType,
     LearnedCodec,
     Metric,
+    QuantizerConfig,
     ResidualConfig,
     TrainingConfig,
     Vectors,
@@ -76,9 +77,9 @@ def tiny_codec() -> LearnedCodec:
 
 @cache
 def started_codec(config: CodecConfig, metric: Metric, dim: int = 8) -> LearnedCodec:
-    """An untrained codec with its data-dependent start, which is a usable one; a residual one has to be trained."""
+    """An untrained codec with its data-dependent start, which is a usable one; one of codewords has to be trained."""
     kind = kind_of(config)
-    if isinstance(config, ResidualConfig):
+    if isinstance(config, ResidualConfig | QuantizerConfig):
         trained = fit(config, prepared(clustered(600, dim), metric), metric, TrainingConfig()).codec
         assert isinstance(trained, LearnedCodec)
         return trained

@@ -124,6 +124,7 @@ CODECS = {
     "sparse": ("cosine", {"kind": "sparse", "k": 12, "latents": 96}),
     "binary": ("cosine", {"kind": "binary", "bytes": 32}),
     "residual": ("cosine", {"kind": "residual", "bytes": 6}),
+    "faiss": ("l2", {"kind": "faiss", "factory": "OPQ4_8,PQ4x8"}),
     "salt": ("l2", {"latents": 24, "latent_type": "float16", "corruption": {"kind": "salt-and-pepper", "level": 0.05}}),
 }
 
@@ -221,6 +222,10 @@ def test_a_deleted_collection_takes_its_job_along(server: Server, name: str) -> 
     [
         ({"codec": {"byte": 4}}, "codec.byte", "not permitted"),
         ({"codec": {"kind": "residue"}}, "codec.kind", "'dense'"),
+        ({"codec": {"kind": "faiss"}}, "codec.factory", "Field required"),
+        ({"codec": {"kind": "faiss", "factory": "IVF9,PQ8x8"}}, "codec.factory", "allowed: an optional OPQm_d, PCAd"),
+        ({"codec": {"kind": "faiss", "factory": "PQ3x8"}}, "codec.factory", "does not divide"),
+        ({"codec": {"kind": "faiss", "factory": "PQ8x8", "bytes": 8}}, "codec.bytes", "not permitted"),
         ({"codec": {"hidden": [0]}}, "codec.hidden", "[0]"),
         ({"codec": {"hidden": [1] * 5}}, "codec.hidden", "4"),
         ({"codec": {"latents": 0}}, "codec.latents", "greater than or equal to 1"),

@@ -79,10 +79,11 @@ def test_all_formats_give_the_same_ids_and_neighbours(reference: Path, tmp_path:
     assert np.array_equal(one.scores, other.scores)
 
 
-@pytest.mark.parametrize("kind", ["residual", "sparse", "binary"])
+@pytest.mark.parametrize("kind", ["residual", "sparse", "binary", "faiss"])
 def test_a_mapped_index_of_every_kind_answers_as_one_in_ram(tmp_path: Path, kind: str) -> None:
     source = npy(tmp_path / "v.npy", VECTORS)
-    built(source, "--output", tmp_path / "out", "--codec", kind, *FAST)
+    asked = ("--factory", "PQ4x8") if kind == "faiss" else ("--codec", kind)
+    built(source, "--output", tmp_path / "out", *asked, *FAST)
     generation = Generation.open(tmp_path / "out")
     codec = generation.view.codec
     assert codec.kind == kind

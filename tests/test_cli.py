@@ -202,6 +202,10 @@ def test_another_kind_of_codec_on_request(server: Server, name: str, tmp_path: P
     )
     assert certificate["recall@10"]["faiss"]["rescore"] > 0.9
     assert server.get(f"/collections/{name}")["codec"]["kind"] == "dense"  # its own stays what later trainings use
+    wrong = codewell(server, "train", "--collection", name, "--factory", "PQ4x8", "--bytes", "3")
+    assert (wrong.returncode, "not with --kind or --bytes" in " ".join(wrong.stderr.split())) == (2, True)
+    wrong = codewell(server, "train", "--collection", name, "--factory", "Flat")
+    assert (wrong.returncode, "'Flat' is none that is allowed: an optional OPQm_d" in wrong.stderr) == (1, True)
     wrong = codewell(server, "train", "--collection", name, "--kind", "residue")
     assert (wrong.returncode, "--kind" in wrong.stderr) == (2, True)
 

@@ -24,6 +24,7 @@ from models import (
     LatentType,
     LearnedCodec,
     Metric,
+    QuantizerConfig,
     ResidualCodec,
     ResidualConfig,
     SparseCodec,
@@ -55,6 +56,10 @@ CODECS: dict[str, Callable[[], Codec]] = {
     "residual": lambda: started_codec(ResidualConfig(4), Metric.COSINE),
     "residual-l2": lambda: started_codec(ResidualConfig(4), Metric.L2),
     "residual-ip": lambda: started_codec(ResidualConfig(4), Metric.IP),
+    "faiss-pq": lambda: started_codec(QuantizerConfig("PQ8x8"), Metric.COSINE),
+    "faiss-opq": lambda: started_codec(QuantizerConfig("OPQ3_6,PQ6x8"), Metric.L2),
+    "faiss-rq": lambda: started_codec(QuantizerConfig("PCA7,RQ4x8"), Metric.COSINE),
+    "faiss-sq8": lambda: started_codec(QuantizerConfig("PCA7,SQ8"), Metric.IP),
     "deep": lambda: started_codec(DenseConfig(8, LatentType.INT8, (16, 12), (12, 16)), Metric.COSINE),
 }
 
@@ -195,6 +200,7 @@ TRAINED: dict[str, CodecConfig] = {
     "sparse": SparseConfig(latents=32, k=4),
     "binary": BinaryConfig(16),
     "residual": ResidualConfig(3),
+    "faiss": QuantizerConfig("OPQ2,PQ2x8"),
 }
 
 

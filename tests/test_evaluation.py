@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import Metric, exact_neighbours, merged, normalized, paired_scores, recall, score_matrix, top
+from models import Metric, exact_neighbours, interval, merged, normalized, paired_scores, recall, score_matrix, top
 from tests.conftest import clustered
 
 
@@ -65,3 +65,15 @@ def test_recall_counts_true_rows_only() -> None:
 def test_what_is_no_number_is_never_among_the_best() -> None:
     scores = np.array([[1.0, np.nan, 3.0, np.nan, 2.0] + [0.0] * 15], np.float32)
     assert top(scores, np.arange(20), 3).rows.tolist() == [[2, 4, 0]]
+
+
+def test_the_interval_is_that_of_the_mean() -> None:
+    values = np.random.default_rng(1).normal(3, 2, 400)
+    low, high = interval(values)
+    assert low < values.mean() < high
+    assert high - low == pytest.approx(2 * 1.96 * values.std() / np.sqrt(400), rel=0.1)
+    assert interval(np.full(5, 0.25)) == (0.25, 0.25)
+    held = sum(
+        low <= 3 <= high for low, high in (interval(np.random.default_rng(n).normal(3, 2, 50)) for n in range(200))
+    )
+    assert 180 <= held <= 199  # 95% of 200, less what a bootstrap of 50 values misses

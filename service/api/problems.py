@@ -17,7 +17,7 @@ from service.errors import CodewellError, InvalidInput, Unauthorized, Unavailabl
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-KINDS = ("dense", "variational", "sparse", "binary", "residual")
+KINDS = ("dense", "variational", "sparse", "binary", "residual", "faiss")
 LONGEST_INPUT = 100
 """Characters of a refused input that are repeated in the answer."""
 

@@ -27,6 +27,9 @@ def build(
         typer.Option("--codec", help="Kind of autoencoder; dense if none."),
     ] = None,
     size: Annotated[int | None, typer.Option("--bytes", min=1, help="Bytes of a code, at most.")] = None,
+    factory: Annotated[
+        str | None, typer.Option(help="Instead of an autoencoder, FAISS's quantiser of this name: OPQ32_192,PQ32x8.")
+    ] = None,
     metric: Annotated[Literal["cosine", "ip", "l2"] | None, typer.Option(help="cosine if none.")] = None,
     train_sample: Annotated[int, typer.Option(min=100, help="Vectors trained on, at most, drawn evenly.")] = 200_000,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over them, at most.")] = None,
@@ -57,7 +60,9 @@ def build(
     from service.codec_spec import TrainingSpec
     from service.errors import CodewellError
 
-    asked = {"kind": kind, "bytes": size}
+    if factory is not None and (kind is not None or size is not None):
+        raise typer.BadParameter("it says kind and bytes itself: not with --codec or --bytes", param_hint="--factory")
+    asked = {"kind": kind if factory is None else "faiss", "bytes": size, "factory": factory}
     given = {"epochs": epochs, "minutes": minutes, "seed": seed}
     began, steps = time.monotonic(), _Steps()
     try:
