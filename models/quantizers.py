@@ -61,7 +61,7 @@ class QuantizerConfig:
         for name, what in (("m", parts["quantizer"]), ("blocks", "OPQ")):
             if parts[name] is not None and not 1 <= int(parts[name]) <= MOST_STEPS:
                 raise BadConfig("factory", f"{what}{parts[name]} is not between {what}1 and {what}{MOST_STEPS}")
-        if "0" in (parts["width"], parts["axes"]):
+        if 0 in (int(parts[name] or 1) for name in ("width", "axes")):
             raise BadConfig("factory", f"{self.factory} keeps 0 numbers of a vector; 1 is the least")
 
     @property

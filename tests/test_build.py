@@ -92,6 +92,9 @@ def test_a_mapped_index_of_every_kind_answers_as_one_in_ram(tmp_path: Path, kind
     one, other = (view.search(queries, 50, IndexKind.FAISS) for view in (generation.view, in_ram))
     assert np.array_equal(one.rows, other.rows)
     assert np.array_equal(one.scores, other.scores)
+    if kind == "faiss":
+        refused = built(source, "--output", tmp_path / "out", "--factory", "PQ2x8", code=1)
+        assert "--factory: the folder's codec is PQ4x8; leave it out" in refused
 
 
 def test_ids_beside_a_matrix(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_what_is_not_on_the_list_is_refused_by_name(factory: str) -> None:
         ("RQ257x8", "RQ257 is not between RQ1 and RQ256"),
         ("OPQ0,PQ8x8", "OPQ0 is not between OPQ1 and OPQ256"),
         ("OPQ4_0,PQ4x8", "keeps 0 numbers"),
-        ("PCA0,SQ8", "keeps 0 numbers"),
+        ("PCA00,SQ8", "keeps 0 numbers"),
         ("PCA65,SQ8", "PCA keeps 65 numbers of vectors that have 64; say 64 at most"),
         ("PQ7x8", "PQ7 does not divide 64 numbers: let it keep a multiple of 7"),
         ("OPQ5_64,PQ8x8", "OPQ5 does not divide 64 numbers"),
