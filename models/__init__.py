@@ -28,7 +28,7 @@ from models.residual_codec import ResidualCodec
 from models.scalar_code import LatentType
 from models.space import FloatSpace, ProductSpace, ScalarSpace, Space, SparseSpace
 from models.sparse import SparseAutoencoder, SparseConfig, Sparsity
-from models.sparse_codec import SparseCodec, decoded_scores
+from models.sparse_codec import Contributions, SparseCodec, decoded_scores
 from models.training import TrainingConfig, TrainingRun, train
 from models.variational import VariationalAutoencoder, VariationalConfig
 
@@ -43,6 +43,7 @@ __all__ = [
     "CodecConfig",
     "CodecError",
     "Codes",
+    "Contributions",
     "Corruption",
     "CorruptionKind",
     "DamagedCodec",

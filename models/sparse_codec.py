@@ -1,5 +1,7 @@
 """A sparse autoencoder as a codec: its active latents are its buckets. Knows no index and no training."""
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -11,6 +13,17 @@ from models.sparse import SparseAutoencoder
 
 SPARSE_BLOCK = 512
 """Vectors whose latents are in memory at once: 25 MB of 6,144 doubles."""
+
+
+class Contributions(NamedTuple):
+    """What a query's score of each code is the sum of."""
+
+    latents: NDArray[np.int64]
+    """(c, k); -1 where a code has fewer."""
+    shares: Scores
+    """(c, k) what each latent adds."""
+    rest: Scores
+    """(c,) what no latent adds."""
 
 
 class SparseCodec(LearnedCodec):
@@ -37,6 +50,43 @@ class SparseCodec(LearnedCodec):
         with torch.inference_mode():
             decoded = self._decoder.decode(torch.from_numpy(stored)).numpy()
         return decoded_scores(products, np.einsum("cd,cd->c", decoded, decoded), self.metric)
+
+    def contributions(self, query: Vectors, codes: Codes) -> Contributions:
+        """The parts of the codec's own score of (c, 3 k) codes for one (D,) query.
+
+            cosine   z_j <q, D_j> / (|q| |x_hat|)    the rest  <q, b> / (|q| |x_hat|)
+            ip       z_j <q, D_j>                    the rest  <q, b>
+            l2       2 z_j <q, D_j>                  the rest  2 <q, b> - |q|^2 - |x_hat|^2
+
+        where D and b are those of x_hat in the space of vectors.
+        """
+        query = self.checked(query[None])[0]
+        point = self.points(query[None])[0]
+        with torch.inference_mode():
+            indices, values = (part.numpy() for part in self._decoder.pairs(torch.from_numpy(codes)))
+        shares, rest = values * point[indices], np.full(len(codes), point[-1])
+        if self.metric is not Metric.IP:
+            decoded = self.decode(codes)
+            squares = np.einsum("cd,cd->c", decoded, decoded)
+            if self.metric is Metric.L2:
+                shares, rest = 2 * shares, 2 * rest - query @ query - squares
+            else:
+                lengths = np.sqrt(np.maximum(squares, np.float32(1e-30)))
+                shares, rest = shares / lengths[:, None], rest / lengths
+        latents = np.where(values > 0, indices, -1)
+        return Contributions(latents, np.asarray(shares, np.float32), np.asarray(rest, np.float32))
+
+    def directions(self, latents: NDArray[np.int64]) -> Vectors:
+        """(l, D) of length 1: where vectors go when a latent grows."""
+        with torch.inference_mode():
+            atoms = self._decoder.scale * self._decoder.atoms[torch.from_numpy(latents)]
+            return np.asarray(torch.nn.functional.normalize(atoms).numpy(), np.float32)
+
+    def pairs(self, codes: Codes) -> tuple[NDArray[np.int64], Vectors]:
+        """(n, 3 k) codes to (n, k) latents and (n, k) values, 0 where there is none."""
+        with torch.inference_mode():
+            indices, values = self._decoder.pairs(torch.from_numpy(np.ascontiguousarray(codes)))
+        return indices.numpy(), np.asarray(values.numpy(), np.float32)
 
     def bucket_keys(self, codes: Codes, bits: int = WIDEST_BUCKET_KEY) -> NDArray[np.uint16]:
         """(n, 3 k) codes to (n, TABLES): indices of the strongest latents, the first again where there are fewer."""

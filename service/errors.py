@@ -26,6 +26,7 @@ CodewellError            500
 │   ├── KeyReused              another request had this idempotency key
 │   ├── TooFewItems
 │   ├── OriginalsDropped       only codes are left, and this needs the vectors
+│   ├── NotSparse              latents are those of a sparse codec
 │   └── NotTrained             a code was asked for before there is a codec
 ├── BuildError           500   a batch build cannot go on
 │   ├── TooManyRejects
@@ -264,6 +265,15 @@ class NotTrained(Conflict):
 
     def __init__(self, collection: str) -> None:
         super().__init__(f"the collection {collection!r} has no codec yet: train one, then ask again")
+
+
+class NotSparse(Conflict):
+    """Latents were asked for, and the codec has none that mean something by themselves."""
+
+    title = "No sparse codec"
+
+    def __init__(self, collection: str, *, field: str | None = None) -> None:
+        super().__init__(f"latents are those of a sparse codec; train {collection!r} with one first", field=field)
 
 
 class OriginalsDropped(Conflict):

@@ -1,5 +1,7 @@
 """A question to a collection, and what is answered. Knows no view and no HTTP."""
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +12,7 @@ from models import Metric, Vectors, prepared
 from service.errors import InvalidInput, OriginalsDropped
 from service.filter import Filter
 from service.index.segment import IndexKind
+from service.latents import Explanation
 from service.profile import Profile
 from service.search import Plan, Stage
 from service.store.store import Item
@@ -49,6 +52,11 @@ class Query:
     """of each value so many."""
     seen: frozenset[int] = frozenset()
     """Rows of the pages before."""
+    boost: Mapping[int, float] = dataclasses.field(default_factory=dict)
+    """Latents of a sparse codec whose directions are added, by a share of the query's length;"""
+    suppress: Mapping[int, float] = dataclasses.field(default_factory=dict)
+    """those that are taken away."""
+    explain: bool = False
 
     @property
     def pool(self) -> Plan:
@@ -69,6 +77,7 @@ class Hit:
     vector: NDArray[np.float32] | None = None
     group: Any = None
     """The value at the query's `group_by`; none where it has no such value."""
+    explanation: Explanation | None = None
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,9 @@
 """What one collection holds, as one process sees it: items, lists and counts. Writes nothing; knows no search."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +13,9 @@ from models import Codes, Metric, Vectors
 from service.errors import CollectionNotFound, InvalidInput, NoEncoder, NotTrained
 from service.filter import Every, Filter, Kind
 from service.filter_follower import FilterFollower
-from service.follower import Follower
+from service.follower import PAGE, Follower
 from service.index.filters import FilterView
+from service.index.segment import RowArray
 from service.index.view import View
 from service.item import checked_vector
 from service.originals import Originals, decoded
@@ -143,6 +146,37 @@ class Reader:
         with self._database.reading() as session:
             seq = self._row(session).seq
         return self._filters.view(seq)
+
+    def _texts(self, rows: RowArray) -> dict[int, str]:
+        with self._database.reading() as session:
+            items = store.items_by_row(session, self.id, rows.tolist())
+        return {row: item.text for row, item in items.items() if item.text is not None}
+
+    def _metadata(self, rows: RowArray) -> dict[int, dict[str, Any]]:
+        with self._database.reading() as session:
+            items = store.items_by_row(session, self.id, rows.tolist())
+        return {row: json.loads(item.metadata) for row, item in items.items()}
+
+    def _originals(self, rows: RowArray) -> Mapping[int, bytes]:
+        with self._database.reading() as session:
+            return payload.vectors_by_row(session, self.id, rows.tolist())
+
+    def _blocks(self) -> Iterator[tuple[RowArray, Vectors]]:
+        last = 0
+        while True:
+            with self._database.reading() as session:
+                page = payload.vectors_after(session, self.id, last, PAGE)
+            if not page:
+                return
+            yield np.array([row for row, _ in page], np.int64), decoded([vector for _, vector in page], self.dim)
+            last = page[-1][0]
+
+    def _blocks_of(self, rows: RowArray) -> Iterator[tuple[RowArray, Vectors]]:
+        """The vectors of ascending rows, without those that are gone."""
+        for start in range(0, len(rows), PAGE):
+            stored = self._originals(rows[start : start + PAGE])
+            kept = np.array(sorted(stored), np.int64)
+            yield kept, decoded([stored[row] for row in kept.tolist()], self.dim)
 
     def _vector(self, stored: bytes | None) -> NDArray[np.float32] | None:
         return None if stored is None else decoded([stored], self.dim)[0]

@@ -1,24 +1,22 @@
 """What one collection answers in one process: the nearest items. Writes nothing; knows no HTTP."""
 
-import json
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models import Neighbours, Scores, Vectors
+from models import Neighbours, Scores, SparseCodec, Vectors
 from service.choice import diverse, value_at
-from service.errors import ItemNotFound, Unavailable
+from service.errors import ItemNotFound, NotSparse, Unavailable
 from service.filter import Every, Filter, Not, Some, Value, equal
-from service.follower import PAGE
 from service.index.exact import exact_search
 from service.index.segment import IndexKind, RowArray
 from service.index.view import View
 from service.item import checked_vector
-from service.originals import Originals, decoded
+from service.latents import Explanation, Latent, Latents
+from service.originals import Originals
 from service.profile import Profile
 from service.query import Answer, Example, Hit, Query, by_codes, combined, why_fewer
 from service.reader import Reader
@@ -48,6 +46,9 @@ class Asked:
 
 class Searcher(Reader):
     """Thread-safe. What it answers comes from immutable views that follow the log."""
+
+    _labelled: tuple[int | None, Latents | None] = (None, None)
+    """The generation whose latents have labels, and they."""
 
     def search(
         self, queries: Sequence[Query], *, vectors: bool = False, min_seq: int = 0, wait_seconds: float = 0
@@ -87,6 +88,10 @@ class Searcher(Reader):
             own = frozenset(row for row in own_rows[start:end] if row is not None)
             warning = next((warning for warning in warnings[start:end] if warning is not None), None)
             point = combined(points[start:middle], points[middle:end], self.metric, query.field)
+            if query.boost or query.suppress:
+                asked_for = "boost" if query.boost else "suppress"
+                latents = self._latents(view, f"{query.field}{asked_for}")
+                point = latents.steered(point, query.boost, query.suppress, query.field)
             asked.append(Asked(query, point, own, warning))
             start = end
         return asked
@@ -187,8 +192,9 @@ class Searcher(Reader):
             stored = payload.vectors_by_row(session, self.id, every_row) if vectors else {}
         answers = []
         for one in asked:
+            why = self._explained(one, view, profile) if one.query.explain else {}
             hits = [
-                Hit(items[row], score, self._vector(stored.get(row)), one.groups.get(row))
+                Hit(items[row], score, self._vector(stored.get(row)), one.groups.get(row), why.get(row))
                 for row, score in zip(one.rows.tolist(), one.scores.tolist(), strict=True)
                 if row in items
             ]
@@ -197,6 +203,32 @@ class Searcher(Reader):
             seen = one.query.seen | frozenset(one.rows.tolist()) if paged else frozenset()
             answers.append(Answer(hits, view.generation_id, reason, seen, one.warning, profile))
         return answers
+
+    def _explained(self, one: Asked, view: View, profile: Profile) -> dict[int, Explanation]:
+        latents = self._latents(view, f"{one.query.field}explain")
+        with profile.stage("explanation"):
+            explanations = latents.explained(one.point, view.codes_of(one.rows), view, self._texts)
+        return dict(zip(one.rows.tolist(), explanations, strict=True))
+
+    def commonest_latents(self, wanted: Filter, limit: int) -> list[Latent]:
+        """The latents of a sparse codec that are active in most of the chosen items.
+
+        Raises:
+            NotSparse
+        """
+        view = self.follower.view()
+        chosen = view if wanted == Every() else self._only(view, wanted, Profile())
+        return self._latents(view, None).commonest(chosen, limit, self._texts)
+
+    def _latents(self, view: View, field: str | None) -> Latents:
+        """Those of the view's codec; their labels are kept while it is the one that is searched."""
+        if not isinstance(view.codec, SparseCodec):
+            raise NotSparse(self.name, field=field)
+        generation, latents = self._labelled
+        if latents is None or generation != view.generation_id:
+            latents = Latents(view.codec)
+            self._labelled = view.generation_id, latents
+        return latents
 
     def _neighbours(self, view: View, points: Vectors, plan: Plan, profile: Profile, *, whole: bool) -> Neighbours:
         """`whole`: nothing of the collection is left out of the view."""
@@ -209,15 +241,6 @@ class Searcher(Reader):
                     return exact_search(blocks, points, plan.k, self.metric)
             return search(view, points, plan, self._originals, profile)
 
-    def _metadata(self, rows: RowArray) -> dict[int, dict[str, Any]]:
-        with self._database.reading() as session:
-            items = store.items_by_row(session, self.id, rows.tolist())
-        return {row: json.loads(item.metadata) for row, item in items.items()}
-
-    def _originals(self, rows: RowArray) -> Mapping[int, bytes]:
-        with self._database.reading() as session:
-            return payload.vectors_by_row(session, self.id, rows.tolist())
-
     def _decoded(self, item: store.Item, view: View) -> NDArray[np.float32]:
         """What is left of a vector that was dropped."""
         with self._database.reading() as session:
@@ -226,20 +249,3 @@ class Searcher(Reader):
             raise Unavailable(f"the item {item.item_id!r} was changed meanwhile; try again")
         vector: NDArray[np.float32] = view.codec.decode(np.array([list(codes[item.row_id])], np.uint8))[0]
         return vector
-
-    def _blocks(self) -> Iterator[tuple[RowArray, Vectors]]:
-        last = 0
-        while True:
-            with self._database.reading() as session:
-                page = payload.vectors_after(session, self.id, last, PAGE)
-            if not page:
-                return
-            yield np.array([row for row, _ in page], np.int64), decoded([vector for _, vector in page], self.dim)
-            last = page[-1][0]
-
-    def _blocks_of(self, rows: RowArray) -> Iterator[tuple[RowArray, Vectors]]:
-        """The vectors of ascending rows, without those that are gone."""
-        for start in range(0, len(rows), PAGE):
-            stored = self._originals(rows[start : start + PAGE])
-            kept = np.array(sorted(stored), np.int64)
-            yield kept, decoded([stored[row] for row in kept.tolist()], self.dim)

@@ -13,6 +13,7 @@ from service.api.encoding_schemas import (
     EncodeRequest,
     VectorsOut,
 )
+from service.api.schemas import LatentList, LatentsRequest
 
 router = APIRouter(tags=["encoding"])
 
@@ -30,6 +31,12 @@ def decode(body: DecodeRequest, collection: CollectionDep, codewell: CodewellDep
     intake.counted(body.codes, codewell.settings.max_items, "codes")
     generation, vectors = collection.decode(body.codes, "codes")
     return VectorsOut(generation=generation, vectors=vectors.tolist())
+
+
+@router.post("/collections/{name}/latents", dependencies=[READ])
+def list_latents(body: LatentsRequest, collection: CollectionDep) -> LatentList:
+    """What the latents of a sparse codec stand for, in their items' own words, and how many items have them."""
+    return LatentList(latents=collection.commonest_latents(intake.wanted(body.filter), body.limit))
 
 
 @router.post("/v1/embeddings", dependencies=[READ])

@@ -154,6 +154,9 @@ def _query(given: QueryIn, field: str, settings: Settings) -> Query:
         group_by=given.group_by,
         group_size=given.group_size,
         seen=_seen(given, field, settings),
+        boost=given.boost,
+        suppress=given.suppress,
+        explain=given.explain,
     )
 
 

@@ -17,6 +17,7 @@ from pydantic import (
 from service.api.fields import Cursor, Include, ItemId, MetadataFilter, Name, Strict, Vector, is_text
 from service.api.problems import field_path, readable
 from service.errors import CodewellError
+from service.latents import Latent
 from service.query import Hit
 from service.receipt import ItemResult, ItemStatus, Receipt
 from service.terms import WriteMode
@@ -260,3 +261,15 @@ class Facets(BaseModel):
     """Values by frequency; an item with a list counts for each of its values."""
 
     facets: list[Facet]
+
+
+class LatentsRequest(CountRequest):
+    """Over which items to count; without a filter, over all."""
+
+    limit: int = Field(50, ge=1, le=1_000, description="Most latents; those of most items come first")
+
+
+class LatentList(BaseModel):
+    """Latents by the number of items in which they are active."""
+
+    latents: list[Latent]

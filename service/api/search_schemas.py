@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from service.api.cursor import packed
 from service.api.fields import Include, ItemId, MetadataFilter, Name, Strict, Vector
 from service.index.segment import IndexKind
+from service.latents import Part
 from service.query import Answer, Hit
 from service.search import Stage
 
@@ -23,6 +24,8 @@ class ExampleIn(Strict):
     id: ItemId | None = None
 
 
+Weights = Annotated[dict[int, Annotated[float, Field(gt=0, le=100)]], Field(max_length=100)]
+"""By latent."""
 Examples = Annotated[list[ExampleIn], Field(max_length=100)]
 
 
@@ -49,6 +52,11 @@ class QueryIn(ExampleIn):
     )
     group_size: int = Field(1, ge=1, le=100, description="Most hits of one value of `group_by`")
     cursor: str | None = Field(None, description="That of the page before: the next k hits")
+    boost: Weights = Field(
+        {}, description="Latents of a sparse codec to look for more, by shares of the query's length"
+    )
+    suppress: Weights = Field({}, description="Latents to look for less")
+    explain: bool = Field(False, description="Adds to each hit what the latents of its sparse code add to its score")
     include: tuple[Include, ...] = Field(("text", "metadata"), description="What a hit carries beside id and score")
     profile: bool = Field(False, description="Adds where the time went")
     min_seq: int = Field(0, ge=0, description="Answer from this change on, such as a receipt's `seq`, on any worker")
@@ -76,6 +84,14 @@ class SearchRequest(QueryIn):
     )
 
 
+class ExplanationOut(BaseModel):
+    """The codec's own score of a hit, as it is at the stage refine: the sum of all shares and the rest."""
+
+    score: float
+    parts: list[Part]
+    rest: float
+
+
 class HitOut(BaseModel):
     """A found item; higher scores are better (l2: minus the squared distance)."""
 
@@ -85,6 +101,7 @@ class HitOut(BaseModel):
     metadata: dict[str, Any] | None = None
     vector: list[float] | None = None
     group: str | int | float | bool | None = Field(None, description="Its value at `group_by`")
+    explanation: ExplanationOut | None = None
 
     @classmethod
     def of(cls, hit: Hit, include: Sequence[Include]) -> "HitOut":
@@ -96,6 +113,7 @@ class HitOut(BaseModel):
             metadata=json.loads(hit.item.metadata) if "metadata" in include else None,
             vector=hit.vector.tolist() if "vector" in include and hit.vector is not None else None,
             group=hit.group,
+            explanation=hit.explanation and ExplanationOut(**vars(hit.explanation)),
         )
 
 
