@@ -17,7 +17,7 @@ from service.client import Client, ClientError
 from service.compare.command import compare
 from service.console import Progress, print_certificate, print_hits, print_status, print_summary, shown
 from service.key_commands import keys
-from service.offline import export, verify
+from service.offline import export, restore, snapshot, verify
 
 HELP = """Retrieval over codes of a few bytes: run the server, fill it, train it, ask it.
 
@@ -30,6 +30,8 @@ app.command()(build)
 app.command()(compare)
 app.command()(verify)
 app.command()(export)
+app.command()(snapshot)
+app.command()(restore)
 app.add_typer(keys, name="key")
 
 Url = Annotated[

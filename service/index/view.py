@@ -54,6 +54,10 @@ class View:
         """Bytes of base and tail, without the codec."""
         return self.base.ram_bytes + self.tail.ram_bytes
 
+    def live_rows(self) -> RowArray:
+        """(len(self),), ascending."""
+        return np.concatenate([segment.rows[segment.live_slots()] for segment in (self.base, self.tail)])
+
     def applied(self, seq: int, added: RowArray, codes: Codes, removed: RowArray) -> "View":
         """The view after the log up to `seq`: `added` rows, above all others and ascending, and `removed` ones."""
         tail = self.tail
