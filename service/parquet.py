@@ -1,7 +1,6 @@
-"""Items in a Parquet file, as `codewell export` writes them, with pyarrow. Knows no server."""
+"""Items in a Parquet file, as `codewell export` writes them, read with pyarrow. Knows no server."""
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,58 +9,83 @@ from numpy.typing import NDArray
 
 PAGE = 2_000
 """Rows in memory at once."""
+KINDS = {
+    "id": "strings or whole numbers",
+    "text": "strings",
+    "metadata": "strings of JSON",
+    "vector": "lists of numbers",
+}
 
 
 class UnreadableTable(Exception):
-    """The file is damaged or none, or pyarrow is not installed; the message says which."""
+    """The file is damaged, or its columns are none of items, or pyarrow is not installed; the message says which."""
 
 
-def count(path: Path) -> int:
-    """How many rows there are; every one of them is read, so that what is damaged is known before anything is sent.
+class ItemTable:
+    """The rows of one file; `names` has what the columns id, text and vector are called in it.
 
-    Raises:
-        UnreadableTable
-    """
-    return sum(len(batch) for batch in _batches(path))
-
-
-def rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows, a field a column that has a value; lists of numbers are (D,) float32 arrays.
+    Every row is read once to count it, so that what is damaged is known before anything is sent.
 
     Raises:
         UnreadableTable
     """
-    for batch in _batches(path):
-        columns = {name: _values(batch.column(name)) for name in batch.schema.names}
-        for row in range(len(batch)):
-            yield {name: values[row] for name, values in columns.items() if values[row] is not None}
+
+    def __init__(self, path: Path, names: Mapping[str, str]) -> None:
+        self._path = path
+        self._columns = {**names, "metadata": "metadata"}
+        self._vectors = self._columns["vector"]
+        self.total = sum(len(batch) for batch in self._batches())
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """A row's values by column, without those that are null; vectors are (D,) float32 arrays."""
+        for batch in self._batches():
+            columns = {name: self._values(name, batch.column(name)) for name in batch.schema.names}
+            for row in range(len(batch)):
+                yield {name: values[row] for name, values in columns.items() if values[row] is not None}
+
+    def _values(self, name: str, column: Any) -> list[Any]:
+        if name == self._vectors:  # as Python's numbers they would be several times slower
+            return [_vector(value.values) if value.is_valid else None for value in column]
+        return list(column.to_pylist())
+
+    def _batches(self) -> Iterator[Any]:
+        try:
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+        except ImportError as error:
+            raise UnreadableTable("Parquet needs pyarrow: pip install 'codewell[build]'") from error
+        try:
+            with pq.ParquetFile(self._path) as file:
+                self._check(file.schema_arrow)
+                yield from file.iter_batches(PAGE, use_threads=False)
+        except (OSError, pa.ArrowException) as error:
+            raise UnreadableTable(f"{self._path} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
+
+    def _check(self, schema: Any) -> None:
+        roles = {given: role for role, given in self._columns.items()}
+        for column in schema:
+            role = roles.get(column.name)
+            if role is None:
+                raise UnreadableTable(
+                    f"{self._path} has a column {column.name!r}; an item has {', '.join(roles)} and no other"
+                )
+            if not _holds(role, column.type):
+                raise UnreadableTable(
+                    f"the column {column.name!r} of {self._path} holds {column.type}; wanted are {KINDS[role]}"
+                )
 
 
-def _values(column: Any) -> list[Any]:
-    """A vector is not made a Python list of numbers on its way, which would be several times slower."""
-    import pyarrow as pa
+def _holds(role: str, kind: Any) -> bool:
+    from pyarrow import types
 
-    kind = column.type
-    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    if lists and (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
-        return [_vector(value.values) if value.is_valid else None for value in column]
-    return list(column.to_pylist())
+    if role == "vector":
+        lists = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+        return bool(lists and (types.is_floating(kind.value_type) or types.is_integer(kind.value_type)))
+    strings = types.is_string(kind) or types.is_large_string(kind)
+    return bool(strings or (role == "id" and types.is_integer(kind)))
 
 
 def _vector(values: Any) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which the server refuses by name
         vector: NDArray[np.float32] = values.to_numpy(zero_copy_only=False).astype(np.float32)
     return vector
-
-
-def _batches(path: Path) -> Iterator[Any]:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise UnreadableTable("Parquet needs pyarrow: pip install 'codewell[build]'") from error
-    try:
-        with pq.ParquetFile(path) as file:
-            yield from file.iter_batches(PAGE, use_threads=False)
-    except (OSError, pa.ArrowException) as error:
-        raise UnreadableTable(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from error

@@ -5,6 +5,8 @@ import logging
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -418,17 +420,6 @@ def test_a_full_disk_leaves_the_older_one_and_the_service(
     assert [kept.seq for kept in place.snapshots.listed(place.catalog.open("c").id)] == [500]
 
 
-def test_what_a_killed_process_left_half_written_is_passed_over_and_removed(place: Place) -> None:
-    folder = place.snapshot()
-    for name in ("1-999.123.draft", f"{folder.name}.77.draft"):
-        shutil.copytree(folder, folder.with_name(name))
-        (folder.with_name(name) / "index").write_bytes(b"half")
-    (folder.with_name("1-999.123.draft") / "manifest.json").unlink()
-    assert place.started().base.folder == folder
-    place.write(200, 201)
-    assert sorted(path.name for path in place.snapshot().parent.iterdir()) == ["1-201", "lock"]
-
-
 def test_those_of_a_deleted_collection_are_removed(place: Place) -> None:
     folder = place.snapshot()
     place.catalog.create("d", dimension=2)
@@ -441,37 +432,85 @@ def test_those_of_a_deleted_collection_are_removed(place: Place) -> None:
         assert session.execute(text("SELECT count(*) FROM snapshots")).scalar() == 0
 
 
-def test_a_server_that_was_killed_starts_from_its_snapshot(new_server: Callable[..., Server]) -> None:
-    server = new_server(WORKERS="2", SNAPSHOT_AT="1000")
+KILLED = """
+import json, os, signal, sys
+from pathlib import Path
+from service import files, snapshots
+from service.index import snapshot
+from tests.test_snapshot import Place, answers
 
-    def items(first: int, last: int, shift: int = 0) -> dict[str, object]:
-        rows = [{"id": f"i{n}", "vector": VECTORS[n + shift].tolist()} for n in range(first, last)]
-        return {"collection": "c", "items": rows}
+def killed(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
 
-    def nearest(server: Server) -> list[str]:
-        asked = [{"vector": VECTORS[n].tolist(), "k": 1} for n in (3, 700, 1_999, 2_010)]
-        answer = server.post("/search", {"collection": "c", "queries": asked})
-        return [found["hits"][0]["id"] for found in answer["results"]]
+moments = [(snapshot, "described"), (snapshots, "add_snapshot"), (files.os, "fsync"), (Path, "replace"),
+           (files, "synced"), (Path, "rename"), (snapshots, "forget_snapshots")]
+for moment, (where, name) in enumerate(moments):
+    child = os.fork()
+    if child == 0:
+        place = Place.over(sys.argv[1], Path(sys.argv[2]))
+        place.write(200 + moment, 201 + moment)
+        setattr(where, name, killed)
+        place.snapshot()
+        os._exit(0)
+    ended = os.waitpid(child, 0)[1]
+    place = Place.over(sys.argv[1], Path(sys.argv[2]))
+    view = place.started()
+    same = answers(view) == answers(place.started(from_snapshot=False))
+    drafts = len(list(view.base.folder.parent.glob("*.draft")))
+    print(json.dumps([name, ended, view.base.folder.name, len(view), same, drafts]))
+    place.database.close()
+"""
 
-    server.post("/ingest", items(0, 2_000))
-    server.trained("c", codec={"bytes": 8}, training={"epochs": 2})
-    until(lambda: list(server.data_dir.glob("snapshots/1/*-2000/manifest.json")) != [])
-    server.post("/ingest", items(3, 4, shift=3_000))
-    server.post("/ingest", items(2_000, 2_020))
-    server.post("/collections/c/items/delete", {"ids": ["i700"]})
+
+def test_killed_at_any_moment_of_writing_the_older_or_the_newer_one_is_there(place: Place) -> None:
+    place.snapshot()
+    url = place.database.engine.url.render_as_string(hide_password=False)
+    place.database.close()
+    command = [sys.executable, "-W", "ignore", "-c", KILLED, url, str(place.snapshots.folder)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    ended = [json.loads(line) for line in ran.stdout.splitlines()]
+    assert [moment[:5] for moment in ended] == [
+        ["described", signal.SIGKILL, "1-200", 201, True],
+        ["add_snapshot", signal.SIGKILL, "1-200", 202, True],
+        ["fsync", signal.SIGKILL, "1-200", 203, True],
+        ["replace", signal.SIGKILL, "1-200", 204, True],
+        ["synced", signal.SIGKILL, "1-200", 205, True],
+        ["rename", signal.SIGKILL, "1-206", 206, True],
+        ["forget_snapshots", signal.SIGKILL, "1-207", 207, True],
+    ], ran.stderr
+    assert [drafts for *_, drafts in ended[:5]] == [1, 2, 3, 4, 5]
+    place.write(300, 301)
+    assert sorted(path.name for path in place.snapshot().parent.iterdir()) == ["1-208", "lock"]
+
+
+def test_a_killed_server_starts_again_from_what_it_kept_and_says_what_it_cannot_use(
+    new_server: Callable[..., Server], tmp_path: Path, tiny_codec: LearnedCodec
+) -> None:
+    folder = tmp_path / "data" / "snapshots"
+    place = made(f"sqlite:///{tmp_path / 'data' / 'codewell.db'}", folder, tiny_codec)
+    kept = place.snapshot()
+    place.database.close()
+
+    def nearest(*numbers: int) -> list[str]:
+        asked = [{"vector": VECTORS[n].tolist(), "k": 1} for n in numbers]
+        found = server.post("/search", {"collection": "c", "queries": asked})["results"]
+        return [answer["hits"][0]["id"] for answer in found]
+
+    server = new_server(SNAPSHOT_AT="100")
+    assert nearest(3, 199) == ["3", "199"]
+    assert f"c starts from the snapshot {kept}" in server.log.read_text()
+    rows = [{"id": str(n), "vector": VECTORS[n + 300].tolist()} for n in (3, 200)]
+    server.post("/ingest", {"collection": "c", "items": rows})
+    server.post("/collections/c/items/delete", {"ids": ["199"]})
+    found = nearest(303, 500, 3, 199)
+    assert found[:2] == ["3", "200"]
+    assert not {"3", "199"} & set(found[2:])
     server.stop(signal.SIGKILL)
 
-    server = new_server(SNAPSHOT_AT="1000")
-    found = nearest(server)
-    assert found[2:] == ["i1999", "i2010"]
-    assert not {"i3", "i700"} & set(found)
-    folder = server.data_dir / "snapshots" / "1" / "1-2000"
-    assert f"c starts from the snapshot {folder}" in server.log.read_text()
-    assert server.stop() == 0
-
-    (folder / "index").write_bytes((folder / "index").read_bytes()[:-1])
-    server = new_server(SNAPSHOT_AT="1000")
-    assert nearest(server) == found
+    (kept / "index").write_bytes((kept / "index").read_bytes()[:-1])
+    server = new_server(SNAPSHOT_AT="100")
+    assert nearest(303, 500, 3, 199) == found
     reason = "its index is not the file that was written"
-    assert f"the snapshot {folder} is refused and set aside: {reason}" in server.log.read_text()
+    assert f"the snapshot {kept} is refused and set aside: {reason}" in server.log.read_text()
+    until(lambda: (folder / "1" / "1-203").is_dir())
     assert server.stop() == 0
