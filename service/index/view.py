@@ -82,10 +82,6 @@ class View:
         """The same view with every other row dead: what a filtered search looks into."""
         return View(self.generation_id, self.codec, self.applied_seq, self.base.only(rows), self.tail.only(rows))
 
-    def live_rows(self) -> RowArray:
-        """Ascending."""
-        return np.concatenate([segment.rows[segment.live_slots()] for segment in (self.base, self.tail)])
-
     def search(self, queries: Vectors, k: int, kind: IndexKind) -> Neighbours:
         """(q, D) queries to a shortlist: the best k live rows of each, best first, -1 where there are no more."""
         k = max(1, min(k, len(self)))
