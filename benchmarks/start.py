@@ -12,18 +12,17 @@ PSS divides them by how many share them, so that PSS adds up. `--folder` keeps t
 
 import argparse
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import httpx
 import numpy as np
 
+from benchmarks.process import Server
 from models import Metric, TrainingConfig, fit, prepared
 from service.codec_spec import DenseSpec
 from service.store import schema, store
@@ -33,7 +32,6 @@ from service.store.tables import CodeRow, CollectionRow, GenerationRow, ItemRow
 
 DIM, PAGE = 384, 20_000
 MB = 1e6
-PORT = 18_300
 LIBRARIES = 200 * MB
 """A worker that takes less is still being started."""
 
@@ -128,65 +126,38 @@ def filled(folder: Path, items: int) -> None:
     database.close()
 
 
-class Server:
-    """A real `codewell serve` over the folder; a context."""
+def searched(server: Server, seed: int) -> None:
+    vector = np.random.default_rng(seed).standard_normal(DIM).tolist()
+    hits = server.post("/search", {"collection": "c", "vector": vector, "k": 10})["hits"]
+    assert len(hits) == 10, hits
 
-    def __init__(self, folder: Path, workers: int, snapshot_at: int) -> None:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("CODEWELL_")}
-        environment |= {"CODEWELL_DATA_DIR": str(folder), "CODEWELL_PORT": str(PORT), "CODEWELL_ENCODER": "none"}
-        environment |= {"CODEWELL_SNAPSHOT_AT": str(snapshot_at), "CODEWELL_WORKERS": str(workers)}
-        environment |= {"CODEWELL_TRAIN_AT": "0", "CODEWELL_THREADS": str(os.cpu_count())}
-        self.began = time.monotonic()
-        command = [sys.executable, "-m", "service.cli", "serve", "--log-level", "error"]
-        self.process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
-        self.workers = workers
 
-    def __enter__(self) -> "Server":
-        while time.monotonic() < self.began + 120:
-            try:
-                if httpx.get(f"http://127.0.0.1:{PORT}/readyz").status_code == 200:
-                    return self
-            except httpx.TransportError:
-                time.sleep(0.02)
-        self.process.kill()
-        raise RuntimeError("the server did not become ready")
+def workers_of(server: Server) -> list[int]:
+    """The processes that answer, once all of them have their libraries."""
+    while True:
+        found = server.answering()
+        if len(found) == server.workers and min(Memory.of([pid]).rss for pid in found) > LIBRARIES:
+            return found
+        time.sleep(0.1)
 
-    def __exit__(self, *_: object) -> None:
-        self.process.terminate()
-        self.process.wait()
 
-    def answering(self) -> list[int]:
-        """The processes that answer requests, once all of them are there."""
-        if self.workers == 1:
-            return [self.process.pid]
-        while True:
-            children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-            found = [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-            if len(found) == self.workers and min(Memory.of([pid]).rss for pid in found) > LIBRARIES:
-                return found
-            time.sleep(0.1)
-
-    def search(self, seed: int) -> None:
-        """Over a connection of its own, so that any of the workers may answer."""
-        vector = np.random.default_rng(seed).standard_normal(DIM).tolist()
-        body = {"collection": "c", "vector": vector, "k": 10}
-        answer = httpx.post(f"http://127.0.0.1:{PORT}/search", json=body, timeout=300)
-        assert len(answer.json()["hits"]) == 10, answer.text
+def started(folder: Path, workers: int, snapshot_at: int) -> Server:
+    return Server(folder, workers, SNAPSHOT_AT=str(snapshot_at), TRAIN_AT="0", THREADS=str(os.cpu_count()))
 
 
 def measured(folder: Path, workers: int, snapshot_at: int, codes: int) -> Start:
     """Starts a server and lets every worker answer; `codes` is what their codes take, in bytes."""
-    with Server(folder, workers, snapshot_at) as server:
+    with started(folder, workers, snapshot_at) as server:
         ready = time.monotonic() - server.began
-        server.search(0)
+        searched(server, 0)
         answered = time.monotonic() - server.began
-    with Server(folder, workers, snapshot_at) as server:  # anew, for what they hold before they have codes
-        pids = server.answering()
+    with started(folder, workers, snapshot_at) as server:  # anew, for what they hold before they have codes
+        pids = workers_of(server)
         before = {pid: Memory.of([pid]) for pid in pids}
         together = Memory.of(pids)
         with ThreadPoolExecutor(4 * workers) as pool:
             while True:
-                list(pool.map(server.search, range(20 * workers)))
+                list(pool.map(partial(searched, server), range(20 * workers)))
                 if all(Memory.of([pid]).rss > before[pid].rss + codes for pid in pids):
                     break
         return Start(ready, answered, together, Memory.of(pids))
@@ -208,8 +179,8 @@ def main() -> None:
             snapshot_at = 0
             if source == "snapshot":
                 snapshot_at = 1
-                with Server(folder, 1, snapshot_at) as server:
-                    server.search(0)
+                with started(folder, 1, snapshot_at) as server:
+                    searched(server, 0)
                     while not list(folder.glob("snapshots/*/*/manifest.json")):
                         time.sleep(0.1)
             for workers in given.workers:
