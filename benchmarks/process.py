@@ -43,9 +43,7 @@ class Server:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.process.poll() is None:
-            self.process.terminate()
-            self.process.wait()
+        self.stop()
 
     def wait(self) -> None:
         """Until it can answer."""
@@ -59,6 +57,12 @@ class Server:
             time.sleep(0.02)
         self.kill()
         raise RuntimeError(f"the server did not become ready; see {self.log}")
+
+    def stop(self) -> None:
+        """Ends it in order."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait()
 
     def kill(self) -> None:
         """Ends it with all its workers and jobs, as a power cut would."""
