@@ -113,7 +113,11 @@ class Follower:
 
     def _kept(self) -> View | None:
         """The newest snapshot that fits."""
-        view = self._snapshots.newest(self.id) if self._snapshots is not None else None
+        try:
+            view = self._snapshots.newest(self.id) if self._snapshots is not None else None
+        except OSError as error:
+            log.warning("the snapshots of %s cannot be looked at: %s", self.name, error)
+            return None
         if view is not None and view.generation_id is not None:
             self._codecs = {view.generation_id: view.codec}
             log.info("%s starts from the snapshot %s", self.name, view.base.folder)

@@ -317,6 +317,15 @@ def test_one_that_the_log_does_not_reach_back_to_is_refused(place: Place, caplog
     assert "it is of seq 200, and the log begins after 205" in caplog.text
 
 
+def test_a_folder_that_cannot_be_looked_at_is_no_reason_not_to_answer(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.snapshot()
+    beyond = Place(place.database, place.catalog, Snapshots(place.snapshots.folder / ("long" * 100), place.database))
+    assert answers(beyond.started()) == answers(place.started(from_snapshot=False))
+    assert "the snapshots of c cannot be looked at: [Errno 36] File name too long" in caplog.text
+
+
 def test_one_of_an_older_generation_waits_and_is_replaced(place: Place) -> None:
     first = place.snapshot()
     place.publish(started_codec(DenseConfig(4, LatentType.INT8, decoder_hidden=()), Metric.L2))
