@@ -86,7 +86,8 @@ class Follower:
             CollectionNotFound: it was deleted.
         """
         with self._applying:
-            view = begin or self._view or self._kept()
+            view = begin if begin is not None else self._view
+            view = view if view is not None else self._kept()
             while True:
                 with self._database.reading() as session:
                     row = session.get(CollectionRow, self.id)

@@ -58,7 +58,7 @@ class Keeper:
             except Exception as error:
                 # A full disk, say: the service goes on without a snapshot, and the older one stays.
                 if failed is None:
-                    reason = str(error).splitlines()[0]
+                    reason = (str(error) or repr(error)).splitlines()[0]
                     log.warning("cannot keep a snapshot of %s, going on trying: %s", collection.name, reason)
                 self._failed[collection.id] = time.monotonic()
 

@@ -194,6 +194,16 @@ def test_a_start_is_the_snapshot_and_what_came_since(
     assert list(verify(each.database, "c", each.snapshots)) == []
 
 
+def test_a_view_that_has_become_empty_does_not_start_again(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    place.snapshot()
+    collection = place.catalog.open("c")
+    collection.delete([str(n) for n in range(200)])
+    with caplog.at_level(logging.INFO):
+        assert [len(collection.follower.catch_up()) for _ in range(2)] == [0, 0]
+    assert caplog.text == ""
+    assert len(place.started()) == 0
+
+
 @pytest.mark.parametrize("config", [SparseConfig(16, k=3)])
 def test_sparse_codes_are_mapped_too(tmp_path: Path, config: SparseConfig) -> None:
     codec = started_codec(config, Metric.COSINE)
