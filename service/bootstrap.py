@@ -9,8 +9,8 @@ import torch
 
 from service.catalog import Catalog
 from service.jobs import Jobs
-from service.keys import Keys
 from service.keeper import Keeper
+from service.keys import Keys
 from service.poller import Poller
 from service.runner import Runner
 from service.settings import Settings

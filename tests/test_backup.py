@@ -21,6 +21,8 @@ from service.catalog import Catalog
 from service.errors import Conflict, SnapshotRefused
 from service.files import locked
 from service.jobs import Jobs
+from service.keys import Keys
+from service.rights import Scope
 from service.store import schema
 from service.store.database import Database
 from service.store.tables import Base
@@ -79,6 +81,7 @@ def filled(url: str, codec: LearnedCodec) -> Database:
     place.catalog.delete(place.catalog.create("gone", dimension=2).name)
     place.catalog.create("empty", dimension=3)
     Jobs(place.database).submit("c", "train", {"seed": 1})
+    Keys(place.database).create("reader", Scope.READ, ["c"])
     return place.database
 
 
