@@ -9,10 +9,12 @@ import torch
 
 from service.catalog import Catalog
 from service.jobs import Jobs
+from service.keeper import Keeper
 from service.keys import Keys
 from service.poller import Poller
 from service.runner import Runner
 from service.settings import Settings
+from service.snapshots import Snapshots
 from service.store import schema
 from service.store.database import Database
 from service.text.encoder import TextEncoder
@@ -26,11 +28,15 @@ class Codewell:
         self.database = Database(settings.database)
         computing = BoundedSemaphore(settings.concurrent_searches or settings.cores_each)
         default_encoder = None if settings.encoder == "none" else settings.encoder
-        self.catalog = Catalog(self.database, encoders(settings), computing, settings.max_dimension, default_encoder)
+        snapshots = Snapshots(settings.snapshots_dir, self.database) if settings.snapshot_at else None
+        self.catalog = Catalog(
+            self.database, encoders(settings), computing, settings.max_dimension, default_encoder, snapshots
+        )
         self.jobs = Jobs(self.database)
         self.keys = Keys(self.database)
         self._runner = Runner(settings, self.database, self.jobs)
         self._poller = Poller(self.database, self.catalog, settings.poll_ms)
+        self._keeper = Keeper(self.catalog, snapshots, settings.snapshot_at) if snapshots is not None else None
 
     def __enter__(self) -> "Codewell":
         torch.set_num_threads(self.settings.cores_each)
@@ -41,12 +47,16 @@ class Codewell:
             schema.upgrade(self.database)
         self._runner.start()
         self._poller.start()
+        if self._keeper is not None:
+            self._keeper.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._poller.stop()
+        if self._keeper is not None:
+            self._keeper.stop()
         self._runner.stop()
         self.database.close()
 

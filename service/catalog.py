@@ -19,6 +19,7 @@ from service.item import Malformed, NewItem
 from service.originals import Originals
 from service.receipt import Receipt, batch_rejected
 from service.rights import EVERYTHING, Rights
+from service.snapshots import Snapshots
 from service.store import store
 from service.store.database import Database
 from service.store.tables import AliasRow, CollectionRow, GenerationRow
@@ -54,12 +55,14 @@ class Catalog:
         computing: AbstractContextManager[object],
         max_dimension: int,
         default_encoder: str | None,
+        snapshots: Snapshots | None = None,
     ) -> None:
         self._database = database
         self.encoders = encoders
         self._computing = computing
         self._max_dimension = max_dimension
         self._default_encoder = default_encoder
+        self._snapshots = snapshots
         self._opened: dict[int, Collection] = {}
         self._opening = Lock()
 
@@ -76,7 +79,8 @@ class Catalog:
             raise CollectionNotFound(name, field=field)
         with self._opening:
             if row.id not in self._opened:
-                self._opened[row.id] = Collection(row, self._database, self._encoder_of(row), self._computing)
+                encoder = self._encoder_of(row)
+                self._opened[row.id] = Collection(row, self._database, encoder, self._computing, self._snapshots)
             return self._opened[row.id]
 
     def _encoder_of(self, row: CollectionRow) -> TextEncoder | None:

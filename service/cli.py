@@ -17,7 +17,7 @@ from service.client import Client, ClientError
 from service.compare.command import compare
 from service.console import Progress, print_certificate, print_hits, print_status, print_summary, shown
 from service.key_commands import keys
-from service.offline import export, verify
+from service.offline import export, restore, snapshot, verify
 
 HELP = """Retrieval over codes of a few bytes: run the server, fill it, train it, ask it.
 
@@ -30,6 +30,8 @@ app.command()(build)
 app.command()(compare)
 app.command()(verify)
 app.command()(export)
+app.command()(snapshot)
+app.command()(restore)
 app.add_typer(keys, name="key")
 
 Url = Annotated[
@@ -91,7 +93,7 @@ def ingest(
             metavar="FILE",
             exists=True,
             dir_okay=False,
-            help="Items: .jsonl or .ndjson (also .gz), or a matrix in .npy.",
+            help="Items: .jsonl or .ndjson (also .gz), .parquet as `export` writes it, or a matrix in .npy.",
         ),
     ],
     collection: CollectionName = "default",
@@ -108,16 +110,16 @@ def ingest(
     """Send the items of FILE, batch by batch.
 
     An id that exists is replaced, equal items are left alone. A line is an object with id, text and/or vector, and
-    metadata. Rows of a matrix get their number, from 0, as id. Progress goes to stderr, as JSON lines where that is no
-    terminal. Ctrl-C leaves what was committed; the same command again goes on. Exit code 0: all kept; 3: some rejected,
-    of which the first ten are named with their line; 1: error.
+    metadata; so is a row of a table, with metadata as JSON text. Rows of a matrix get their number, from 0, as id.
+    Progress goes to stderr, as JSON lines where that is no terminal. Ctrl-C leaves what was committed; the same command
+    again goes on. Exit code 0: all kept; 3: some rejected, of which the first ten are named with their line; 1: error.
     """
     from service.upload import SUFFIXES, Fields, Source, Tally, UnreadableFile, upload
 
     if not file.name.endswith(SUFFIXES):
         raise typer.BadParameter(f"{file} ends in none of {', '.join(SUFFIXES)}", param_hint="FILE")
-    if vectors is not None and file.name.endswith(".npy"):
-        raise typer.BadParameter("a matrix of vectors goes beside lines, not beside a matrix", param_hint="--vectors")
+    if vectors is not None and file.name.endswith((".npy", ".parquet")):
+        raise typer.BadParameter("a matrix of vectors goes beside lines only", param_hint="--vectors")
     tally, code, began = Tally(), 0, time.monotonic()
     unit = "line"
     try:

@@ -31,6 +31,7 @@ CodewellError            500
 ├── BuildError           500   a batch build cannot go on
 │   ├── TooManyRejects
 │   └── DamagedGeneration      a built folder is not what its manifest says
+├── SnapshotRefused      500   a snapshot or backup is damaged, of another format, or not of this database
 ├── TooLarge             413
 ├── Misdirected          421   the server is not trusted with the host name that was called
 ├── EncoderMissing       501   an optional package is not installed
@@ -304,6 +305,12 @@ class DamagedGeneration(BuildError):
     """A file of a built generation is missing or not the one that was written; the message names it."""
 
     title = "Damaged generation"
+
+
+class SnapshotRefused(CodewellError):
+    """A snapshot or backup is damaged, of another format, or not of this database; the message says which."""
+
+    title = "Snapshot refused"
 
 
 class TooLarge(CodewellError):

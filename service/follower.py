@@ -1,5 +1,6 @@
 """A collection's view in one process, and how it follows the log. Knows no HTTP, no text and no search."""
 
+import logging
 import time
 from collections.abc import Sequence
 from threading import Lock
@@ -13,9 +14,12 @@ from service.errors import CollectionNotFound, Unavailable
 from service.index.segment import RowArray
 from service.index.view import View
 from service.originals import decoded
+from service.snapshots import Snapshots
 from service.store import payload, store
 from service.store.database import Database
 from service.store.tables import CollectionRow, GenerationRow
+
+log = logging.getLogger(__name__)
 
 PAGE = 5_000
 """Rows or log entries read in one short transaction."""
@@ -28,12 +32,13 @@ WAIT_SECONDS = 0.02
 class Follower:
     """Holds the newest view; `catch_up` brings it to the end of the log, whoever wrote it."""
 
-    def __init__(self, row: CollectionRow, database: Database) -> None:
+    def __init__(self, row: CollectionRow, database: Database, snapshots: Snapshots | None = None) -> None:
         self.id = row.id
         self.name = row.name
         self.dim = row.dimension
         self.metric = Metric(row.metric)
         self._database = database
+        self._snapshots = snapshots
         self._applying = Lock()
         self._view: View | None = None
         self._codecs: dict[int, Codec] = {}
@@ -67,15 +72,22 @@ class Follower:
         if self._view is not None:
             self.catch_up()
 
-    def catch_up(self) -> View:
+    @property
+    def loaded(self) -> View | None:
+        """The view as it is; none where nobody has searched yet."""
+        return self._view
+
+    def catch_up(self, begin: View | None = None) -> View:
         """Follows the log to its end; a new generation is loaded whole before it replaces the old one, and so is
-        everything where the log was cut beyond the view.
+        everything where the log was cut beyond the view. The first time it begins with a snapshot where there is one;
+        `begin` is what to go on from instead, such as an earlier state in a file.
 
         Raises:
             CollectionNotFound: it was deleted.
         """
         with self._applying:
-            view = self._view
+            view = begin if begin is not None else self._view
+            view = view if view is not None else self._kept()
             while True:
                 with self._database.reading() as session:
                     row = session.get(CollectionRow, self.id)
@@ -95,10 +107,22 @@ class Follower:
                     view = self._loaded(generation_id, codec, seq)
                     continue  # the log tells what changed, and whether the generation is still the published one
                 if changes:
-                    view = _applied(view, changes)
+                    view = applied(view, changes)
                 if view.applied_seq >= seq:
                     self._view = view
                     return view
+
+    def _kept(self) -> View | None:
+        """The newest snapshot that fits."""
+        try:
+            view = self._snapshots.newest(self.id) if self._snapshots is not None else None
+        except OSError as error:
+            log.warning("the snapshots of %s cannot be looked at: %s", self.name, error)
+            return None
+        if view is not None and view.generation_id is not None:
+            self._codecs = {view.generation_id: view.codec}
+            log.info("%s starts from the snapshot %s", self.name, view.base.folder)
+        return view
 
     def _loaded(self, generation_id: int | None, codec: Codec, seq: int) -> View:
         """The rows up to `seq`, read in short transactions: what changes meanwhile stands in the log after `seq`."""
@@ -142,7 +166,8 @@ def payload_codes(codec: Codec, payloads: Sequence[bytes]) -> NDArray[np.uint8]:
     return np.frombuffer(b"".join(payloads), np.uint8).reshape(len(payloads), codec.code_bytes)
 
 
-def _applied(view: View, changes: Sequence[store.Change]) -> View:
+def applied(view: View, changes: Sequence[store.Change]) -> View:
+    """The view after these entries of the log, which follow on what it holds."""
     # A row is named by the seq that brought it; a change that names an older row changed only metadata.
     added = [(change.seq, change.payload) for change in changes if change.row_id == change.seq and change.payload]
     removed = [change.old_row_id for change in changes if change.old_row_id is not None]

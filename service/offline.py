@@ -1,13 +1,14 @@
 """Commands that work on the database itself, with or without a server beside them. Knows no HTTP."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from service.settings import Settings
     from service.store.database import Database
 
 DataDir = Annotated[Path | None, typer.Option(help="Folder of the data; overrides CODEWELL_DATA_DIR.")]
@@ -17,15 +18,19 @@ def verify(
     collection: Annotated[str | None, typer.Argument(help="One collection; without it, all.")] = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Compare items, vectors, codes, log and codecs in the database with each other, and change nothing.
+    """Compare items, vectors, codes, log and codecs in the database with each other, and snapshots of codes with it.
+
+    Changes nothing.
 
     Prints a line for each difference. Exit code 1: there are some, or the database cannot be read.
     """
+    from service.snapshots import Snapshots
     from service.verification import verify as differences
 
     found = 0
     with opened_database(data_dir) as database:
-        for difference in differences(database, collection):
+        snapshots = Snapshots(_settings(data_dir).snapshots_dir, database)
+        for difference in differences(database, collection, snapshots):
             found += 1
             typer.echo(f"{difference.collection}: {difference.what}")
     typer.echo(f"{found} differences" if found else "no differences")
@@ -48,31 +53,87 @@ def export(
     typer.echo(f"{items} items, as of seq {seq}")
 
 
+def snapshot(
+    folder: Annotated[Path, typer.Argument(help="To be made; it may be there and empty.")],
+    data_dir: DataDir = None,
+) -> None:
+    """Copy everything, as it is in one moment, to a new folder, while servers go on: a backup.
+
+    `codewell restore` puts it back, into SQLite or PostgreSQL, whichever it came from.
+    """
+    from service.backup import back_up
+
+    with opened_database(data_dir) as database:
+        manifest = back_up(database, folder)
+    _print_backup(manifest)
+
+
+def restore(
+    folder: Annotated[Path, typer.Argument(help="What `codewell snapshot` made.")], data_dir: DataDir = None
+) -> None:
+    """Put a backup back where there is no database, or into a PostgreSQL database without tables.
+
+    Its checksum is compared first. Exit code 1: it is damaged or of a newer Codewell, there is something already, or a
+    server runs there.
+    """
+    from service.backup import restore_file, restore_rows
+    from service.store.database import Database
+
+    settings = _settings(data_dir)
+    with _told():
+        if settings.database_file is not None:
+            manifest = restore_file(folder, settings.database_file, settings.jobs_dir / "lock")
+        else:
+            with closing(Database(settings.database)) as database:
+                manifest = restore_rows(folder, database, settings.data_dir)
+    _print_backup(manifest)
+
+
+def _print_backup(manifest: dict[str, Any]) -> None:
+    for name, told in manifest["collections"].items():
+        typer.echo(f"{name}: {told['items']} items, as of seq {told['seq']}")
+    typer.echo(f"{len(manifest['collections'])} collections")
+
+
+def _settings(data_dir: Path | None) -> "Settings":
+    from service.settings import Settings
+
+    return Settings() if data_dir is None else Settings(data_dir=data_dir)
+
+
+@contextmanager
+def _told() -> "Iterator[None]":
+    """What is wrong with the database, or with what is asked of it, is one line and exit code 1."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from service.errors import CodewellError
+
+    try:
+        yield
+    except (SQLAlchemyError, CodewellError, OSError, ValueError) as error:
+        reason = getattr(error, "orig", None) or error
+        typer.echo(f"Error: {str(reason).splitlines()[0]}", err=True)
+        raise typer.Exit(1) from error
+
+
 @contextmanager
 def opened_database(data_dir: Path | None, *, make: bool = False) -> "Iterator[Database]":
     """The database of the settings; what is wrong with it, or with what is asked of it, is one line and exit code 1.
 
     With `make`, one that is not there is made, and an older one migrated.
     """
-    from sqlalchemy.exc import SQLAlchemyError
-
-    from service.errors import CodewellError
-    from service.settings import Settings
     from service.store import schema
     from service.store.database import Database
 
-    settings = Settings() if data_dir is None else Settings(data_dir=data_dir)
-    if not make and settings.database_url is None and not (settings.data_dir / "codewell.db").exists():
+    settings = _settings(data_dir)
+    file = settings.database_file if settings.database_url is None else None
+    if not make and file is not None and not file.exists():
         typer.echo(f"Error: there is no database in {settings.data_dir}; name its folder by --data-dir", err=True)
         raise typer.Exit(1)
-    try:
+    with _told():
         database = Database(settings.database)
         try:
             (schema.upgrade if make else schema.checked)(database)
             yield database
         finally:
             database.close()
-    except (SQLAlchemyError, CodewellError, OSError, ValueError) as error:
-        reason = getattr(error, "orig", None) or error
-        typer.echo(f"Error: {str(reason).splitlines()[0]}", err=True)
-        raise typer.Exit(1) from error

@@ -20,6 +20,7 @@ from service.index.view import View
 from service.item import checked_vector
 from service.originals import Originals, decoded
 from service.query import Hit
+from service.snapshots import Snapshots
 from service.store import payload, store
 from service.store.database import Database
 from service.store.tables import CollectionRow
@@ -38,6 +39,7 @@ class Reader:
         database: Database,
         encoder: TextEncoder | None,
         computing: AbstractContextManager[object],
+        snapshots: Snapshots | None = None,
     ) -> None:
         self.id = row.id
         self.name = row.name
@@ -47,7 +49,7 @@ class Reader:
         self._database = database
         self._encoder = encoder
         self._computing = computing
-        self.follower = Follower(row, database)
+        self.follower = Follower(row, database, snapshots)
         self._filters = FilterFollower(row.id, row.name, database)
 
     def get(self, ids: Sequence[str], *, vectors: bool = False) -> list[Hit | None]:

@@ -1,6 +1,5 @@
 """Runs queued jobs, each in a spawned process at low priority. Knows no HTTP; a job's state is in the database."""
 
-import fcntl
 import logging
 import multiprocessing
 import os
@@ -17,6 +16,7 @@ from typing import IO
 from models import CodecError, TrainingStopped
 from service import pictures
 from service.errors import CodewellError, JobNotFound, Unavailable
+from service.files import locked
 from service.generation import Build
 from service.jobs import Claim, Jobs, JobState, fence
 from service.settings import Settings
@@ -231,14 +231,3 @@ def owner_of(jobs_dir: Path) -> str:
     if not file.exists() or not file.read_text().strip():
         file.write_text(uuid.uuid4().hex)
     return file.read_text().strip()
-
-
-def locked(path: Path, *, wait: bool = True) -> IO[str] | None:
-    """The open file under its lock, which ends with the process or with the file; none where another holds it."""
-    file = path.open("w")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        file.close()
-        return None
-    return file

@@ -26,7 +26,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
 
     data_dir: Path = Field(
-        Path("codewell-data"), description="Folder of the SQLite file and of running jobs' scratch files"
+        Path("codewell-data"),
+        description="Folder of the SQLite file, of snapshots of codes and of running jobs' scratch files",
     )
     database_url: str | None = Field(
         None,
@@ -70,6 +71,12 @@ class Settings(BaseSettings):
         description="Items at which a collection trains its first codec by itself; 0 means only on request",
     )
     train_sample: int = Field(1_000_000, ge=1_000, description="Vectors a training reads at most")
+    snapshot_at: int = Field(
+        10_000,
+        ge=0,
+        description="Items from which on the codes of a collection are kept in the data folder as well, to start from "
+        "them; 0 means never",
+    )
     max_jobs: int = Field(1, ge=1, description="Jobs that run at the same time")
 
     max_body_bytes: int = Field(
@@ -151,10 +158,26 @@ class Settings(BaseSettings):
     @property
     def jobs_dir(self) -> Path:
         """Folder of running jobs' files: one for each database, should two be served over one data folder."""
+        return self._own_folder("jobs")
+
+    @property
+    def snapshots_dir(self) -> Path:
+        """Folder of the views' snapshots: one for each database, likewise."""
+        return self._own_folder("snapshots")
+
+    def _own_folder(self, name: str) -> Path:
         if self.database_url is None:
-            return self.data_dir / "jobs"
+            return self.data_dir / name
         place = self.database_url.rpartition("@")[2]  # without user and password, which may change
-        return self.data_dir / f"jobs-{hashlib.blake2b(place.encode(), digest_size=4).hexdigest()}"
+        return self.data_dir / f"{name}-{hashlib.blake2b(place.encode(), digest_size=4).hexdigest()}"
+
+    @property
+    def database_file(self) -> Path | None:
+        """SQLite's; none where the database is another one."""
+        if self.database_url is None:
+            return (self.data_dir / "codewell.db").resolve()
+        scheme, _, path = self.database_url.partition(":///")
+        return Path(path.partition("?")[0]).resolve() if scheme.partition("+")[0] == "sqlite" else None
 
     @property
     def database(self) -> str:
@@ -164,7 +187,7 @@ class Settings(BaseSettings):
             OSError: the password's file cannot be read.
         """
         if self.database_url is None:
-            return f"sqlite:///{(self.data_dir / 'codewell.db').resolve()}"
+            return f"sqlite:///{self.database_file}"
         if self.database_password_file is None:
             return self.database_url
         scheme, _, rest = self.database_url.partition("://")

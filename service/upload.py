@@ -5,7 +5,8 @@ import gzip
 import json
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -13,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.client import Client, ServerRefused
+from service.parquet import ItemTable, UnreadableTable
 
 LINE_SUFFIXES = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
-SUFFIXES = (*LINE_SUFFIXES, ".npy")
+SUFFIXES = (*LINE_SUFFIXES, ".npy", ".parquet")
 BATCH_BYTES = 16 * 1024 * 1024
 """A batch is sent when its lines have this many bytes together, however few they are."""
 REJECTIONS_KEPT = 10
@@ -30,7 +32,7 @@ class Line(NamedTuple):
     """A line of the file: an item to send, or why there is none."""
 
     number: int
-    """Of the line, from 1; of a matrix's row, from 0."""
+    """Of the line, from 1; of a matrix's or table's row, from 0."""
     item: dict[str, Any] | None
     problem: str
     size: int
@@ -54,7 +56,7 @@ class Fields:
 
 
 class Source:
-    """The items of one file, NDJSON (also with gzip) or an NPY matrix; `vectors` is a matrix beside the lines.
+    """The items of one file, NDJSON (also with gzip), Parquet or an NPY matrix; `vectors` is a matrix beside lines.
 
     Everything is read through once to count it, so a damaged file is found before anything is sent.
     """
@@ -63,6 +65,13 @@ class Source:
         self._path = path
         self._fields = fields or Fields()
         self.unit = "line"
+        self._table: ItemTable | None = None
+        if path.name.endswith(".parquet"):
+            self.unit = "row"
+            with _named_problem():
+                self._table = ItemTable(path, asdict(self._fields))
+            self.total = self._table.total
+            return
         if path.name.endswith(".npy"):
             self.unit = "row"
             self._matrix: NDArray[Any] | None = matrix(path)
@@ -75,6 +84,11 @@ class Source:
 
     def lines(self) -> Iterator[Line]:
         """Every item in the file's order."""
+        if self._table is not None:
+            with _named_problem():
+                for row, given in enumerate(self._table.rows()):
+                    yield _line(row, self._fields.renamed(given))
+            return
         if self.unit == "row" and self._matrix is not None:
             for row, vector in enumerate(self._matrix):
                 yield Line(row, {"id": str(row), "vector": encoded(vector)}, "", 4 * len(vector))
@@ -206,6 +220,27 @@ def encoded(vector: NDArray[Any]) -> str:
     """(D,) floats as the API takes them: base64 of little-endian float32."""
     with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which the server refuses by name
         return base64.b64encode(np.ascontiguousarray(vector, "<f4").tobytes()).decode()
+
+
+def _line(row: int, item: dict[str, Any]) -> Line:
+    """A row of a table, whose metadata are JSON as text."""
+    if "vector" in item:
+        item["vector"] = encoded(item["vector"])
+    size = sum(len(str(value)) for value in item.values())
+    if "metadata" in item:
+        try:
+            item["metadata"] = json.loads(item["metadata"])
+        except (ValueError, RecursionError) as error:
+            return Line(row, None, f"metadata: not JSON: {error}", size)
+    return Line(row, item, "", size)
+
+
+@contextmanager
+def _named_problem() -> Iterator[None]:
+    try:
+        yield
+    except UnreadableTable as error:
+        raise UnreadableFile(str(error)) from error
 
 
 def _opened(path: Path) -> BinaryIO | gzip.GzipFile:

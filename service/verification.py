@@ -1,6 +1,9 @@
-"""Compares a database with itself: items, vectors, codes, log and codecs. Knows no HTTP and changes nothing."""
+"""Compares a database with itself, and snapshots with it: items, vectors, codes, log and codecs.
 
-from collections.abc import Iterator
+Knows no HTTP and changes nothing.
+"""
+
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -8,7 +11,11 @@ from sqlalchemy import ColumnElement, Select, exists, func, select
 from sqlalchemy.orm import Session
 
 from models import Codec, CodecError, load_codec
+from service.errors import SnapshotRefused
+from service.follower import PAGE, applied
+from service.index.view import View
 from service.originals import Originals, decoded
+from service.snapshots import Kept, Published, Snapshots
 from service.store import payload, store
 from service.store.database import Database
 from service.store.tables import ChangeRow, CodeRow, CollectionRow, GenerationRow, ItemRow, VectorRow
@@ -24,8 +31,8 @@ class Difference(NamedTuple):
     what: str
 
 
-def verify(database: Database, name: str | None = None) -> Iterator[Difference]:
-    """Every difference in one collection, or in all; each collection is looked at in one state.
+def verify(database: Database, name: str | None = None, snapshots: Snapshots | None = None) -> Iterator[Difference]:
+    """Every difference in one collection, or in all; each collection is looked at in one state, and `snapshots` beside.
 
     Raises:
         CollectionNotFound
@@ -35,7 +42,12 @@ def verify(database: Database, name: str | None = None) -> Iterator[Difference]:
     for one in names:
         with database.reading() as session:
             row = store.found_collection(session, one)
+        # Before the state is looked at: what is published later, it need not know.
+        kept = snapshots.listed(row.id) if snapshots is not None else []
+        with database.reading() as session:
+            row = store.found_collection(session, one)
             yield from (Difference(row.name, what) for what in _differences(session, row))
+            yield from (Difference(row.name, what) for what in _snapshot_differences(session, row, kept))
 
 
 def _differences(session: Session, row: CollectionRow) -> Iterator[str]:
@@ -94,3 +106,33 @@ def _codes_made_otherwise(session: Session, row: CollectionRow, codec: Codec) ->
         return len(kept)
     made = codec.encode(decoded([vector for _, vector in kept], codec.dim))
     return int((made != stored).any(axis=1).sum())
+
+
+def _snapshot_differences(session: Session, row: CollectionRow, listed: Sequence[Kept]) -> Iterator[str]:
+    """A snapshot of an older generation waits to be replaced, and nobody starts from it."""
+    published = Published.of(session, row)
+    for kept in listed:
+        if published is None or kept.generation_id != published.generation_id:
+            continue
+        try:
+            view = published.checked(kept)
+        except SnapshotRefused as refused:
+            if kept.folder.exists():  # else a newer one has replaced it meanwhile
+                yield f"its snapshot {kept.folder.name} is refused: {refused}"
+            continue
+        while changes := store.changes_after(session, row.id, view.generation_id, view.applied_seq, PAGE):
+            view = applied(view, changes)
+        if other := _codes_unlike(session, published.generation_id, view):
+            yield f"{other} codes of its snapshot {kept.folder.name} are not those of the database"
+
+
+def _codes_unlike(session: Session, generation_id: int, view: View) -> int:
+    """How many codes are in one of them only, or differ."""
+    live = view.live_rows()
+    last, same, there = 0, 0, 0
+    while page := payload.codes_after(session, generation_id, last, PAGE):
+        rows = np.array([row_id for row_id, _ in page], np.int64)
+        codes = np.frombuffer(b"".join(code for _, code in page), np.uint8).reshape(len(page), -1)
+        same += int((np.isin(rows, live) & (view.codes_of(rows) == codes).all(axis=1)).sum())
+        last, there = page[-1][0], there + len(page)
+    return there + len(live) - 2 * same

@@ -12,10 +12,13 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from service import serving
 from service.settings import Settings
+from service.upload import Source, UnreadableFile
 from tests.conftest import Server, clustered
 
 CODEWELL = [sys.executable, "-m", "service.cli"]
@@ -128,6 +131,34 @@ def test_damaged_files_are_named_and_nothing_of_them_is_sent(server: Server, nam
         assert str(tmp_path / file) in run.stderr
         assert "Traceback" not in run.stderr
     assert name not in [one["name"] for one in server.get("/collections")["collections"]]
+
+
+def test_a_table_whose_columns_are_no_items_is_refused_and_a_bad_row_is_not_the_end(
+    server: Server, name: str, tmp_path: Path
+) -> None:
+    vectors = pa.array([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5], [1.0, 1.0, 1.0], None], pa.list_(pa.float64()))
+    metadata = ['{"a": 1}', "{", "[]", None, None]
+    items = pa.table({"key": [7, 8, 9, 10, 11], "vector": vectors, "metadata": metadata})
+    file = tmp_path / "items.parquet"
+    pq.write_table(items, file)
+    run = codewell(server, "ingest", file, "--collection", name, "--id-field", "key")
+    assert run.returncode == 3, run.stderr
+    assert (last_json(run)["inserted"], last_json(run)["rejected"]) == (1, 4)
+    assert [f"{file}: row {row}: " in run.stderr for row in range(5)] == [False, True, True, True, True]
+    kept = server.get(f"/collections/{name}/items/7?include=vector&include=metadata")
+    assert (kept["vector"], kept["metadata"]) == ([1.0, 0.0], {"a": 1})
+
+    for table, problem in (
+        (items, "has a column 'key'; an item has id, text, vector, metadata and no other"),
+        (pa.table({"id": [1.5]}), "the column 'id' of"),
+        (pa.table({"vector": ["1 2 3"]}), "holds string; wanted are lists of numbers"),
+    ):
+        pq.write_table(table, file)
+        with pytest.raises(UnreadableFile, match=problem):
+            Source(file)
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(UnreadableFile, match=r"items.parquet cannot be read as Parquet"):
+        Source(file)
 
 
 def test_wrong_usage_is_2(server: Server, tmp_path: Path) -> None:

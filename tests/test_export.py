@@ -4,7 +4,6 @@ import gzip
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,20 +65,22 @@ def test_what_cannot_be_exported_leaves_no_file(tmp_path: Path) -> None:
     database.close()
 
 
-def test_the_command_writes_what_ingest_takes(new_server: Callable[..., Server], tmp_path: Path) -> None:
-    server = new_server()
-    given = [{"id": f"i{v}", "vector": VECTORS[v].tolist(), "metadata": {"v": v}} for v in range(50)]
-    server.post("/ingest", {"collection": "c", "items": given})
-    path = tmp_path / "c.ndjson.gz"
+@pytest.mark.parametrize("suffix", ["ndjson.gz", "parquet"])
+def test_the_command_writes_what_ingest_takes(server: Server, name: str, tmp_path: Path, suffix: str) -> None:
+    given = [{"id": f"i{v}", "vector": VECTORS[v].tolist(), "metadata": {"ä": [v, None]}} for v in range(50)]
+    given[7] |= {"text": "seven"}
+    server.post("/ingest", {"collection": name, "items": given})
+    path = tmp_path / f"c.{suffix}"
 
     def ran(*arguments: str) -> str:
         command = [sys.executable, "-m", "service.cli", *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
 
-    assert ran("export", "c", str(path), "--data-dir", str(server.data_dir)) == "50 items, as of seq 50\n"
-    ran("ingest", str(path), "--collection", "again", "--url", server.url)
-    ids = {"ids": [one["id"] for one in given], "include": ["vector", "metadata"]}
-    both = [server.post(f"/collections/{name}/items/get", ids)["items"] for name in ("c", "again")]
-    kept = [[(one["id"], one["vector"], one["metadata"]) for one in items] for items in both]
+    assert ran("export", name, str(path), "--data-dir", str(server.data_dir)) == "50 items, as of seq 50\n"
+    ran("ingest", str(path), "--collection", f"{name}-again", "--url", server.url, "--batch", "20")
+    ids = {"ids": [one["id"] for one in given], "include": ["vector", "metadata", "text"]}
+    both = [server.post(f"/collections/{one}/items/get", ids)["items"] for one in (name, f"{name}-again")]
+    kept = [[(one["id"], one["text"], one["vector"], one["metadata"]) for one in items] for items in both]
     assert kept[0] == kept[1]
-    assert len(kept[0]) == 50
+    assert [(one[0], one[3]) for one in kept[1]] == [(one["id"], one["metadata"]) for one in given]
+    assert kept[1][7][1] == "seven"

@@ -16,14 +16,14 @@ from models import Codec
 from service.builds.choice import chosen_codec
 from service.builds.config import BuildConfig
 from service.builds.duplicates import duplicates
-from service.builds.files import DRAFT, published
 from service.builds.inputs import Input, found, surveyed
 from service.builds.making import Making, Report, write_rejects
-from service.builds.manifest import NAME, Manifest, described
+from service.builds.manifest import NAME, Manifest
 from service.builds.sample import Queries, topped_up
 from service.builds.shard import Shard, Task, shard_name
 from service.builds.workers import encode_all
 from service.errors import BuildError, TooManyRejects
+from service.files import DRAFT, described, published
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 from models import Codec, LearnedCodec, Metric, fit, load_codec
 from service.builds.config import BuildConfig
-from service.builds.files import published, write_json
 from service.builds.inputs import Input
 from service.builds.making import Report
 from service.builds.manifest import Manifest
 from service.builds.sample import dimension, training_set
 from service.codec_spec import codec_spec
 from service.errors import BuildError
+from service.files import published, write_json
 
 TRAINING_BYTES_A_NUMBER = 24
 """RAM of a number of a residual codec's training vectors, which it reads whole."""

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from service.builds.files import checksum
 from service.builds.reader import Columns, Part, Reader
 from service.errors import BuildError
+from service.files import checksum
 
 LINES = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
 PARQUET = (".parquet", ".pq")

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from models import Codec, Vectors
 from service.builds.block import accepted
 from service.builds.duplicates import Doubles
-from service.builds.files import published, synced, write_json
 from service.builds.generation import mapped_view
 from service.builds.inputs import Input, Reading
 from service.builds.sample import Queries
 from service.builds.shard import Shard
 from service.certificate import OVERSAMPLE, HeldOut, K, measure
+from service.files import published, synced, write_json
 from service.index.segment import IndexKind, RowArray, scan_of
 
 Report = Callable[[str, float, float], None]

@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from service.builds.files import checksum, write_json
 from service.builds.inputs import Input
 from service.errors import DamagedGeneration
+from service.files import damaged, write_json
 
 NAME = "manifest.json"
 FORMAT = 1
@@ -62,20 +62,4 @@ class Manifest:
 
     def damaged(self, folder: Path, *, thoroughly: bool) -> str | None:
         """The first file that is not what was written: by size or, thoroughly, by checksum."""
-        for name, told in self.files.items():
-            path = folder / name
-            if not path.is_file() or path.stat().st_size != told["bytes"]:
-                return name
-            if thoroughly and checksum(path) != told["sha256"]:
-                return name
-        return None
-
-
-def described(folder: Path, names: list[str], known: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Bytes and checksum of each file; those already `known` under the same name and size are not read again."""
-    files = {}
-    for name in sorted(names):
-        size = (folder / name).stat().st_size
-        old = known.get(name)
-        files[name] = old if old and old["bytes"] == size else {"bytes": size, "sha256": checksum(folder / name)}
-    return files
+        return damaged(folder, self.files, thoroughly=thoroughly)

@@ -12,9 +12,9 @@ from safetensors.numpy import save_file
 
 from models import Metric, Vectors, prepared
 from service.builds.block import accepted
-from service.builds.files import published
 from service.builds.inputs import Input, Reading
 from service.errors import BuildError
+from service.files import published
 from service.index.segment import RowArray
 
 QUERIES = 200

@@ -12,10 +12,10 @@ from safetensors.numpy import save_file
 
 from models import Codec, Codes
 from service.builds.block import accepted
-from service.builds.files import published
 from service.builds.inputs import Input, Reading
 from service.builds.reader import Part
 from service.errors import BuildError
+from service.files import published
 from service.index.segment import RowArray
 
 

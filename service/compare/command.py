@@ -40,12 +40,12 @@ def compare(
     apart, by decoded vectors. Ctrl-C shows what was measured so far.
     """
     from models import CodecError, Metric, TrainingConfig
-    from service.builds.files import published
     from service.compare.comparison import Comparison
     from service.compare.page import page
     from service.compare.report import Report
     from service.compare.vectors import Sample, read
     from service.errors import CodewellError
+    from service.files import published
 
     try:
         if html is not None:

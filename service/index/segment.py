@@ -1,6 +1,7 @@
 """A run of rows with their codes and indexes. Knows no log, no collection and no SQL."""
 
 from enum import StrEnum
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,8 +41,10 @@ class Segment:
     The position of a row is its slot. A segment without some rows shares everything but the bitmap with the old one.
     """
 
-    def __init__(self, rows: RowArray, scan: FaissIndex | SparseIndex) -> None:
+    def __init__(self, rows: RowArray, scan: FaissIndex | SparseIndex, folder: Path | None = None) -> None:
         self.codec = scan.codec
+        self.folder = folder
+        """Whose files it maps; none where it is in RAM."""
         self.rows = rows
         self.scan = scan
         self.live = np.packbits(np.ones(len(rows), np.bool_), bitorder="little")

@@ -54,6 +54,10 @@ class View:
         """Bytes of base and tail, without the codec."""
         return self.base.ram_bytes + self.tail.ram_bytes
 
+    def live_rows(self) -> RowArray:
+        """(len(self),), ascending."""
+        return np.concatenate([segment.rows[segment.live_slots()] for segment in (self.base, self.tail)])
+
     def applied(self, seq: int, added: RowArray, codes: Codes, removed: RowArray) -> "View":
         """The view after the log up to `seq`: `added` rows, above all others and ascending, and `removed` ones."""
         tail = self.tail
@@ -77,10 +81,6 @@ class View:
     def only(self, rows: RowArray) -> "View":
         """The same view with every other row dead: what a filtered search looks into."""
         return View(self.generation_id, self.codec, self.applied_seq, self.base.only(rows), self.tail.only(rows))
-
-    def live_rows(self) -> RowArray:
-        """Ascending."""
-        return np.concatenate([segment.rows[segment.live_slots()] for segment in (self.base, self.tail)])
 
     def search(self, queries: Vectors, k: int, kind: IndexKind) -> Neighbours:
         """(q, D) queries to a shortlist: the best k live rows of each, best first, -1 where there are no more."""

@@ -1,5 +1,7 @@
 """Brings a database's tables to this program's schema. Knows no statement over them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from alembic import command
@@ -8,6 +10,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect
 
+from service.errors import Conflict
 from service.store.database import Database
 
 FIRST = "0001"
@@ -36,16 +39,39 @@ def upgrade(database: Database) -> None:
         command.upgrade(config, "head")
 
 
+@contextmanager
+def made(database: Database) -> Iterator[Connection]:
+    """Makes the tables; what the block fills them with is there together with them at its end, or nothing is.
+
+    Raises:
+        Conflict: there are tables already; SchemaTooNew.
+    """
+    config = _config()
+    with database.migrating() as connection:
+        if _revision(connection, ScriptDirectory.from_config(config)) or inspect(connection).has_table("collections"):
+            raise Conflict("the database has tables of Codewell already; name an empty one", field="database_url")
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        yield connection
+
+
+def known(database: Database) -> str | None:
+    """The schema of the tables, this program's or an older one; none where there are no tables.
+
+    Raises:
+        SchemaTooNew
+    """
+    with database.translated_errors(), database.engine.connect() as connection:
+        return _revision(connection, ScriptDirectory.from_config(_config()))
+
+
 def checked(database: Database) -> None:
     """Changes nothing.
 
     Raises:
         ValueError: the tables are not of this program's schema; SchemaTooNew.
     """
-    scripts = ScriptDirectory.from_config(_config())
-    with database.translated_errors(), database.engine.connect() as connection:
-        revision = _revision(connection, scripts)
-    if revision != scripts.get_current_head():
+    if known(database) != ScriptDirectory.from_config(_config()).get_current_head():
         raise ValueError("it has no tables of this Codewell; `codewell serve` makes or migrates them")
 
 

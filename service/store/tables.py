@@ -136,6 +136,16 @@ class CodeRow(Base):
     code: Mapped[bytes] = mapped_column(LargeBinary)
 
 
+class SnapshotRow(Base):
+    """A snapshot of a view that was made of this database: one made of another, or of a later state, is not here."""
+
+    __tablename__ = "snapshots"
+
+    collection_id: Mapped[int] = mapped_column(ForeignKey("collections.id", ondelete="CASCADE"), primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    """Of its manifest, which has the checksums of its files."""
+
+
 class JobRow(Base):
     """Work outside the request: who asked for what, how far it is, how it ended."""
 

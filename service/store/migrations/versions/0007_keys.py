@@ -16,7 +16,7 @@ def upgrade() -> None:
         sa.Column("digest", sa.LargeBinary(32), nullable=False),
         sa.Column("scope", sa.String(8), nullable=False),
         sa.Column("collections", sa.JSON, nullable=True),
-        sa.Column("created_at", sa.Float, nullable=False),
-        sa.Column("expires_at", sa.Float, nullable=True),
-        sa.Column("revoked_at", sa.Float, nullable=True),
+        sa.Column("created_at", sa.Double, nullable=False),
+        sa.Column("expires_at", sa.Double, nullable=True),
+        sa.Column("revoked_at", sa.Double, nullable=True),
     )
