@@ -3,7 +3,8 @@
 import json
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from ipaddress import ip_address
 from types import TracebackType
 from typing import Any
@@ -123,6 +124,25 @@ class Client:
         """One question, or many in `queries`."""
         return self._call("POST", "/search", body)
 
+    def search_ndjson(self, collection: str, queries: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Thousands of questions in one request; answers come as they are found, in order.
+
+        The answer to a question that is wrong is its problem: it has a `title` and no `hits`.
+        """
+        content = b"".join(json.dumps(query).encode() + b"\n" for query in queries)
+        headers = {"Content-Type": "application/x-ndjson"}
+        with (
+            self._told(),
+            self._http.stream(
+                "POST", "/search", params={"collection": collection}, content=content, headers=headers
+            ) as answer,
+        ):
+            if answer.status_code >= 400:
+                answer.read()
+                raise ServerRefused.of(answer)
+            for line in answer.iter_lines():
+                yield json.loads(line)
+
     def items(self, collection: str, ids: Sequence[str], include: Sequence[str] = ("text",)) -> dict[str, Any]:
         """Items by id: those that exist, and which are missing."""
         return self._call("POST", _path("collections", collection) + "/items/get", {"ids": ids, "include": include})
@@ -174,16 +194,22 @@ class Client:
                 time.sleep(2**attempt / 2)
         raise AssertionError("unreachable")
 
-    def _sent(self, method: str, path: str, **request: Any) -> httpx.Response:
-        """The answer, where it is no error."""
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Says in a ClientError why there is no answer."""
         try:
-            answer = self._http.request(method, path, **request)
+            yield
         except httpx.ConnectError as error:
             raise ServerUnreachable(f"no server at {self.url}: start one with `codewell serve` ({error})") from error
         except httpx.TimeoutException as error:
             raise ServerUnreachable(f"the server at {self.url} did not answer in time") from error
         except httpx.HTTPError as error:
             raise ServerUnreachable(f"the connection to {self.url} broke: {error}") from error
+
+    def _sent(self, method: str, path: str, **request: Any) -> httpx.Response:
+        """The answer, where it is no error."""
+        with self._told():
+            answer = self._http.request(method, path, **request)
         if answer.status_code >= 400:
             raise ServerRefused.of(answer)
         return answer

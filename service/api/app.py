@@ -20,6 +20,7 @@ from service.api import (
     problems,
     reference,
     search,
+    search_stream,
 )
 from service.api.access import Authentication, check_routes
 from service.api.body_limit import BodyLimit
@@ -54,7 +55,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     problems.install(app)
     reference.install(app)
-    for routes in (ingest_stream, ingest, search, collections, items, encoding, jobs, keys, health):
+    for routes in (ingest_stream, ingest, search_stream, search, collections, items, encoding, jobs, keys, health):
         app.include_router(routes.router)
     check_routes(app)
     # The last one added is the first one that a request meets.

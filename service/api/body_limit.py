@@ -3,16 +3,14 @@
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.ndjson import is_ndjson
 from service.api.problems import problem
 from service.errors import TooLarge
-
-NDJSON = b"application/x-ndjson"
 
 
 def is_stream(scope: Scope) -> bool:
     """Whether a request is a streamed ingest."""
-    media = dict(scope.get("headers") or []).get(b"content-type", b"")
-    return scope.get("path") == "/ingest" and scope.get("method") == "POST" and media.lower().startswith(NDJSON)
+    return scope.get("path") == "/ingest" and scope.get("method") == "POST" and is_ndjson(scope)
 
 
 class BodyLimit:

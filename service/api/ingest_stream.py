@@ -6,17 +6,14 @@ import logging
 from collections.abc import AsyncIterator
 
 from fastapi import APIRouter, Request, Response
-from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 from starlette.requests import ClientDisconnect
-from starlette.routing import Match
-from starlette.types import Scope
 
 from service.api import intake
 from service.api.access import WRITE, admitted
-from service.api.body_limit import is_stream
 from service.api.dependencies import CodewellDep
 from service.api.fields import Name
+from service.api.ndjson import NdjsonRoute
 from service.api.schemas import Counts, Incoming, ItemOut, StreamResponse
 from service.errors import CodewellError, InvalidInput, TooLarge
 from service.item import Malformed, NewItem
@@ -33,14 +30,6 @@ BATCH_BYTES = 8 * 1024 * 1024
 
 
 ITEM: TypeAdapter[Incoming] = TypeAdapter(Incoming)
-
-
-class NdjsonRoute(APIRoute):
-    """Matches only bodies of the NDJSON media type, so that /ingest can take both."""
-
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """As any route, where the media type is the stream's."""
-        return super().matches(scope) if is_stream(scope) else (Match.NONE, {})
 
 
 router = APIRouter(route_class=NdjsonRoute)

@@ -61,6 +61,16 @@ def queries(request: SearchRequest, settings: Settings) -> list[tuple[str, Query
     return _within(asked, settings)
 
 
+def questions(given: Sequence[QueryIn], collection: str, settings: Settings) -> list[tuple[str, Query, QueryIn]]:
+    """The same of lines that stand for themselves; `collection` is that of those that name none.
+
+    Raises:
+        InvalidInput
+    """
+    named = [one.collection if "collection" in one.model_fields_set else collection for one in given]
+    return _within([(name, _query(one, "", settings), one) for name, one in zip(named, given, strict=True)], settings)
+
+
 def deletion(request: DeleteRequest, settings: Settings) -> list[str] | Filter:
     """The ids to remove, each once, or the filter.
 

@@ -22,14 +22,14 @@ def search(body: SearchRequest, codewell: CodewellDep) -> SearchResponse | Batch
     or minus the squared distance.
     """
     began = time.perf_counter()
-    answers = _answered(intake.queries(body, codewell.settings), codewell)
+    answers = answered(intake.queries(body, codewell.settings), codewell)
     took_ms = round(1000 * (time.perf_counter() - began), 3)
     if body.queries is not None:
         return BatchResponse(results=answers, took_ms=took_ms)
     return SearchResponse(**answers[0].model_dump(), took_ms=took_ms)
 
 
-def _answered(asked: list[tuple[str, Query, QueryIn]], codewell: Permitted) -> list[AnswerOut]:
+def answered(asked: list[tuple[str, Query, QueryIn]], codewell: Permitted) -> list[AnswerOut]:
     """Questions to one collection go in one pass; the answers keep the order of the questions."""
     by_collection: dict[str, list[int]] = {}
     for position, (name, _, _) in enumerate(asked):
