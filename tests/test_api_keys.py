@@ -45,6 +45,7 @@ NEEDED = {
     "POST /collections/{name}/items/delete": "write",
     "POST /collections/{name}/encode": "read",
     "POST /collections/{name}/decode": "read",
+    "POST /collections/{name}/latents": "read",
     "POST /v1/embeddings": "read",
     "GET /aliases": "read",
     "PUT /aliases/{alias}": "admin",
@@ -70,6 +71,7 @@ BODIES = {
     "/train": {},
     "/encode": {"vectors": [[1, 1, 1]]},
     "/decode": {"codes": ["AAAA"]},
+    "/latents": {},
     "/items/{item_id}": {"metadata": {"legs": 9}},
 }
 """What each call by path is answered for, by the end of the path."""
