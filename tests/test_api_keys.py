@@ -156,6 +156,8 @@ def test_every_route_asks_for_its_scope_and_no_more(guarded: Guarded) -> None:
         answer = guarded.client.post("/ingest?collection=streamed", content=line, headers=headers | stream)
         assert answer.status_code == status, answer.text
     assert guarded.post("/collections/streamed/items/count", {})["count"] == 1
+    asked_by_nobody = guarded.client.post("/search?collection=a", content=b'{"id": "1"}', headers=NOBODY | stream)
+    assert asked_by_nobody.status_code == 401
 
 
 def test_a_route_that_does_not_say_what_it_needs_keeps_the_server_from_starting(
@@ -210,6 +212,7 @@ def test_nothing_of_another_collection_is_reached_by_any_way(guarded: Guarded) -
     before = guarded.get("/collections/b")
     (job,) = guarded.get("/jobs?collection=b")["jobs"]
     _, mine = guarded.key("admin", ["a"])
+    stream = {"content-type": "application/x-ndjson"}
 
     def refused(method: str, path: str, name: str, field: str, **request: Any) -> None:
         status, said = asked(guarded, method, path, headers=mine | request.pop("headers", {}), **request)
@@ -226,8 +229,12 @@ def test_nothing_of_another_collection_is_reached_by_any_way(guarded: Guarded) -
                 refused(method, path, name, "collection", **request)
         refused("GET", f"/jobs?collection={name}", name, "collection")
         refused("POST", "/ingest", name, "collection", json={"collection": name, "items": things("x")[:1]})
-        line = {"content": b'{"id": "1", "vector": [9, 9, 9]}\n', "headers": {"content-type": "application/x-ndjson"}}
+        line = {"content": b'{"id": "1", "vector": [9, 9, 9]}\n', "headers": stream}
         refused("POST", f"/ingest?collection={name}", name, "collection", **line)
+        questions = b'{"vector": [1, 1, 1]}\n{"collection": "a", "id": "7", "k": 1}\n'
+        answer = guarded.client.post(f"/search?collection={name}", headers=mine | stream, content=questions)
+        first, second = map(json.loads, answer.text.splitlines())
+        assert (first["status"], first["field"], second["hits"][0]["metadata"]) == (403, "collection", {"of": "a"})
         refused("POST", "/search", name, "collection", json={"collection": name, "vector": [1, 1, 1]})
         queries = [{"vector": [1, 1, 1]}, {"vector": [1, 1, 1], "collection": name}]
         refused("POST", "/search", name, "queries[1].collection", json={"collection": "a", "queries": queries})
@@ -418,6 +425,23 @@ def test_a_stream_ends_when_its_key_is_revoked_and_keeps_what_it_acknowledges(gu
     assert (answer.status_code, answer.json()["committed_through_line"]) == (401, 2)
     listed = guarded.post("/collections/cut/items/scroll", {})["items"]
     assert [item["id"] for item in listed] == ["0", "1"]
+
+
+def test_a_streamed_search_answers_nothing_more_once_its_key_is_revoked(guarded: Guarded) -> None:
+    key_id, mine = guarded.key("read", ["a"])
+    question = json.dumps({"collection": "a", "id": "1", "k": 300, "include": ["text", "metadata", "vector"]})
+    content, headers = "\n".join([question] * 400), mine | {"content-type": "application/x-ndjson"}
+    with (
+        httpx.Client(base_url=guarded.url, timeout=60) as client,
+        client.stream("POST", "/search", content=content, headers=headers) as answer,
+    ):
+        lines = answer.iter_lines()
+        said = [json.loads(next(lines))]
+        guarded.client.delete(f"/keys/{key_id}").raise_for_status()
+        said += map(json.loads, lines)
+    found = ["hits" in one for one in said]
+    assert found == sorted(found, reverse=True), "once it is refused, it stays so"
+    assert (len(said), found[0], found[-1], said[-1]["status"]) == (400, True, False, 401)
 
 
 def test_bad_keys_to_make_are_refused_by_field(guarded: Guarded) -> None:

@@ -1,7 +1,7 @@
 """POST /search as NDJSON: a question a line, an answer a line, sent as they are found. Knows no index."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
@@ -9,7 +9,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
 
 from service.api import intake
-from service.api.access import READ
+from service.api.access import READ, admitted
 from service.api.dependencies import CodewellDep
 from service.api.fields import Name
 from service.api.ndjson import MEDIA_TYPE, NdjsonRoute
@@ -33,23 +33,31 @@ router = APIRouter(route_class=NdjsonRoute)
 
 @router.post("/search", include_in_schema=False, dependencies=[READ])
 def search_stream(
-    lines: Annotated[list[bytes], Depends(lines)], codewell: CodewellDep, collection: Name = "default"
+    request: Request,
+    lines: Annotated[list[bytes], Depends(lines)],
+    codewell: CodewellDep,
+    collection: Name = "default",
 ) -> StreamingResponse:
     """Answers line by line; a question that cannot be answered has its problem as its line."""
     if not lines:
         raise InvalidInput("the body has no line with a question", field="body")
-    return StreamingResponse(_answers(lines, codewell, collection), media_type=MEDIA_TYPE)
+
+    def together(some: list[bytes]) -> bytes:
+        admitted(request.scope)  # the key may have been revoked since the answer began
+        return _together(some, codewell, collection)
+
+    return StreamingResponse(_answers(lines, together), media_type=MEDIA_TYPE)
 
 
-def _answers(lines: list[bytes], codewell: Permitted, collection: str) -> Iterator[bytes]:
+def _answers(lines: list[bytes], together: Callable[[list[bytes]], bytes]) -> Iterator[bytes]:
     for start in range(0, len(lines), TOGETHER):
         some = lines[start : start + TOGETHER]
         try:
-            yield _together(some, codewell, collection)
+            yield together(some)
         except CodewellError:
             for line in some:  # one of them is wrong: the others have their answers all the same
                 try:
-                    yield _together([line], codewell, collection)
+                    yield together([line])
                 except CodewellError as error:
                     yield bytes(problem(error).body) + b"\n"
 
