@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from models.blocks import mapped
-from models.metric import Metric, Vectors, score_matrix
+from models.metric import Metric
 from models.residual import ResidualAutoencoder
 
 QUERIES = 10_000
@@ -40,26 +40,31 @@ class Graph(NamedTuple):
     """(q, k)"""
 
 
-def neighbour_graph(vectors: Vectors, metric: Metric, generator: torch.Generator, between: Callable[[], None]) -> Graph:
+def neighbour_graph(vectors: Tensor, metric: Metric, generator: torch.Generator, between: Callable[[], None]) -> Graph:
     """Exact neighbours of at most 10,000 of (n, dim) prepared vectors; `between` is called now and then."""
-    n = len(vectors)
+    n, device = len(vectors), vectors.device
     k = min(NEIGHBOURS, n - 1)
-    queries = torch.randperm(n, generator=generator)[:QUERIES]
+    queries = torch.randperm(n, generator=generator)[:QUERIES].to(device)
+    if metric is Metric.L2:  # the square is expanded about the mean, where fewest digits cancel
+        vectors = vectors - vectors.mean(dim=0)
+    squares = vectors.square().sum(dim=1)
 
     def found(block: slice) -> tuple[Tensor, Tensor]:
         rows = queries[block]
-        scores = torch.from_numpy(score_matrix(vectors[rows.numpy()], vectors, metric))
-        scores[torch.arange(len(rows)), rows] = -torch.inf
+        scores = vectors[rows] @ vectors.T
+        if metric is Metric.L2:
+            scores.mul_(2).sub_(squares).sub_(squares[rows][:, None])
+        scores[torch.arange(len(rows), device=device), rows] = -torch.inf
         best = scores.topk(k, dim=1)
         return best.indices, best.values
 
-    parts = mapped(found, len(queries), QUERY_BLOCK, torch.get_num_threads(), between)
+    parts = mapped(found, len(queries), QUERY_BLOCK, torch.get_num_threads(), between, device)
     return Graph(queries, torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts]))
 
 
 def distilled(
     model: ResidualAutoencoder,
-    vectors: Vectors,
+    vectors: Tensor,
     sums: Tensor,
     graph: Graph,
     metric: Metric,
@@ -71,20 +76,22 @@ def distilled(
     loss = KL(softmax(score(q, x) / t) | softmax(score(q, x_hat) / t)) + |z(x) - z|^2 / dim
     """
     generator = torch.Generator().manual_seed(seed)
-    _, dim = sums.shape
-    weight, bias = torch.eye(dim).requires_grad_(), torch.zeros(dim, requires_grad=True)
+    n, dim = sums.shape
+    device = sums.device
+    with torch.no_grad():
+        latents = model.encode(vectors)
+    weight, bias = torch.eye(dim, device=device).requires_grad_(), torch.zeros(dim, device=device, requires_grad=True)
     optimizer = torch.optim.Adam([weight, bias], lr=LEARNING_RATE)
     temperature = SHARPNESS * float((graph.scores[:, 0] - graph.scores[:, -1]).mean().clamp_min(1e-12))
-    steps = min(STEPS, len(sums) // 20)
+    steps = min(STEPS, n // 20)
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = LEARNING_RATE * (1 + math.cos(math.pi * step / steps)) / 2
-        picked = torch.randint(len(graph.queries), (STEP_QUERIES,), generator=generator)
-        columns = torch.randint(graph.neighbours.shape[1], (STEP_NEAR,), generator=generator)
-        others = torch.randint(len(sums), (STEP_QUERIES, STEP_OTHERS), generator=generator)
+        picked = torch.randint(len(graph.queries), (STEP_QUERIES,), generator=generator).to(device)
+        columns = torch.randint(graph.neighbours.shape[1], (STEP_NEAR,), generator=generator).to(device)
+        others = torch.randint(n, (STEP_QUERIES, STEP_OTHERS), generator=generator).to(device)
         rows = torch.cat((graph.neighbours[picked][:, columns], others), dim=1)
-        queries = torch.from_numpy(vectors[graph.queries[picked].numpy()])
-        exact = model.encode(torch.from_numpy(vectors[rows.flatten().numpy()])).reshape(*rows.shape, dim)
+        queries, exact = vectors[graph.queries[picked]], latents[rows]
         decoded = sums[rows] @ weight + bias
         wanted = (model.scores(queries, exact, metric) / temperature).log_softmax(dim=1)
         found = (model.scores(queries, decoded, metric) / temperature).log_softmax(dim=1)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from models.beam import BLOCK, Codebooks, searched
 from models.blocks import mapped
 from models.codec import WIDEST_BUCKET_KEY
+from models.device import device_named
 from models.learned import LearnedCodec
 from models.metric import Codes, Metric, Scores, Vectors
 from models.residual import CODEWORDS, ResidualAutoencoder
@@ -71,11 +72,14 @@ class ResidualCodec(LearnedCodec):
         return np.asarray((pairs if self.metric is Metric.IP else pairs + 2 * self._crossed).reshape(1, -1), np.float32)
 
     def _encode(self, vectors: Vectors) -> Codes:
+        device, beam = device_named(self.device), self.config.beam
         with torch.inference_mode():
-            z = self._encoder.encode(torch.from_numpy(vectors.astype(np.float64))).float()
-            beam, threads = self.config.beam, self.threads
-            parts = mapped(lambda block: searched(z[block], self._searched, beam), len(z), 8 * BLOCK, threads)
-            return np.concatenate([part.numpy() for part in parts])
+            z = self._encoder.encode(torch.from_numpy(vectors.astype(np.float64))).float().to(device)
+            books = self._searched.to(device)
+            parts = mapped(
+                lambda block: searched(z[block], books, beam), len(z), 8 * BLOCK, self.threads, device=device
+            )
+            return torch.cat(parts).cpu().numpy()
 
     @cached_property
     def _books(self) -> NDArray[np.float32]:

@@ -1,7 +1,9 @@
 """Grows a residual autoencoder step by step, refits it, and trains its decoder for neighbours. Knows no index."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor
 from models.beam import BLOCK, Beam, Codebooks, searched
 from models.blocks import mapped
 from models.checkpoint import Epoch
+from models.device import device_named
 from models.distillation import Graph, distilled, neighbour_graph
 from models.errors import TooFewVectors
 from models.evaluation import exact_neighbours, recall
@@ -22,6 +25,8 @@ from models.residual import CODEWORDS, ResidualAutoencoder
 from models.scalar_code import HALF
 from models.training import FEWEST, TELL_SECONDS, Progress, TrainingConfig, TrainingRun
 
+T = TypeVar("T")
+
 MOST_VECTORS = 200_000
 """Trained on: a codeword of the last of 32 steps is then the mean of 780 residuals. They take 3 GB while a step is
 made."""
@@ -32,6 +37,8 @@ DISTILLED = 50_000
 """Of them, those that the decoder is trained on."""
 ITERATIONS = 5
 """Of k-means in each doubling of the components."""
+PROJECTED = 4_096
+"""Vectors projected to their principal axes at once."""
 REFITS = 2
 GROWING, REFITTING = 0.5, 0.35
 """Shares of the time that codebooks take to grow, and to be refitted; the rest goes to the decoder."""
@@ -53,7 +60,8 @@ def train_residual(
 ) -> TrainingRun:
     """Trains `model` in place on (n, dim) float32, which may be a memory map; reads at most 200,000 of them.
 
-    Of the configuration it takes `held_out`, `start_sample`, `seed` and `minutes`; no gradient descends the codebooks.
+    Of the configuration it takes `held_out`, `start_sample`, `seed`, `minutes` and `device`; no gradient descends the
+    codebooks. What is random is drawn on the processor: CUDA ends in about the same codebooks.
 
     The curve has a point a step, one or two for the refitted codebooks and one for the finished codec: the error of the
     vectors trained on and of those held out. With `minutes` as many vectors are taken as that time allows, 1,024 at
@@ -72,9 +80,10 @@ def train_residual(
     held, rows = vectors[np.sort(order[:held_count])], vectors[np.sort(order[held_count:][:MOST_VECTORS])]
     if len(rows) < 2:
         raise TooFewVectors(f"{len(rows)} of {n} vectors are not held out; 2 is the least")
-    training = _Training(model, rows, held, metric, config, progress)
+    training = _Training(model.to(device_named(config.device)), rows, held, metric, config, progress)
     with torch.no_grad():
-        model.start(torch.from_numpy(rows[:: -(-len(rows) // config.start_sample)]), _generator(config.seed, 0))
+        sample = training.placed(rows[:: -(-len(rows) // config.start_sample)])
+        model.start(sample, _generator(config.seed, 0))
         training.grow(Grown(checkpoint))
         training.refit()
     training.finish()
@@ -96,6 +105,7 @@ class _Training:
         progress: Progress | None,
     ) -> None:
         self.model = model
+        self.device = model.principal.device
         self.rows = rows
         self.held = held
         self.metric = metric
@@ -107,10 +117,14 @@ class _Training:
         self._told, self._share, self._outside = 0.0, 0.0, 0.0
         self._timed = min(TIMED_STEP, model.config.steps - 1)
 
+    def placed(self, vectors: Vectors) -> Tensor:
+        """The vectors where the model is."""
+        return torch.from_numpy(vectors).to(self.device)
+
     def grow(self, grown: Grown) -> None:
         """Trains one codebook after the other on what the steps before it left over."""
         model, config = self.model, self.config
-        beams = [Beam.at(model.encode(torch.from_numpy(part))) for part in (self.rows, self.held)]
+        beams = [Beam.at(self._projected(part)) for part in (self.rows, self.held)]
         kept, earlier, stride = grown.load(model)
         self._began -= earlier
         self._tell(0.0, *(float(beam.errors.mean()) for beam in beams))
@@ -120,7 +134,7 @@ class _Training:
                 self.rows, beams[0] = self.rows[::stride], Beam(*(part[::stride].clone() for part in beams[0]))
             started = time.monotonic()
             if m < len(kept):
-                words = kept[m]
+                words = kept[m].to(self.device)
             else:
                 left = beams[0].residuals.reshape(-1, model.latents)
                 left = left[:: -(-len(left) // MOST_RESIDUALS)]
@@ -133,7 +147,7 @@ class _Training:
 
     def refit(self) -> None:
         """Solves all codebooks at once for the codes of a wide beam, as long as vectors never seen gain by it."""
-        model, z = self.model, self.model.encode(torch.from_numpy(self.rows))
+        model, z = self.model, self._projected(self.rows)
         for number in range(REFITS):
             old, codes = model.codebooks.clone(), self._codes(self.rows)
             before = self._errors(codes)
@@ -152,23 +166,27 @@ class _Training:
         Of fewer than a hundred held-out vectors it cannot be said whether a decoder keeps more: then none is trained.
         """
         model, rows = self.model, self.rows[:: -(-len(self.rows) // DISTILLED)]
-        graph = neighbour_graph(rows, self.metric, _generator(self.config.seed, model.config.steps + 1), self._pulse)
+        vectors = self.placed(rows)
+        generator = _generator(self.config.seed, model.config.steps + 1)
+        graph = neighbour_graph(vectors, self.metric, generator, self._pulse)
         if len(self.held) >= FEWEST_TELLING:
-            self._distil(rows, graph)
+            self._distil(rows, vectors, graph)
         with torch.no_grad():
             model.codebooks.clamp_(-HALF, HALF)  # what float16 holds; beyond it there are outliers only
             codes = self._codes(rows)
-            fit_lengths(model, codes, float(graph.scores[:, :LATE_K].mean()))
-            self._tell(1.0, *self._errors(codes))
+            errors = self._errors(codes)
+            model.cpu()
+            fit_lengths(model, codes.cpu(), float(graph.scores[:, :LATE_K].mean()))
+            self._tell(1.0, *errors)
 
-    def _distil(self, rows: Vectors, graph: Graph) -> None:
+    def _distil(self, rows: Vectors, vectors: Tensor, graph: Graph) -> None:
         """Folds a distilled decoder into the codebooks where it keeps more neighbours of vectors never seen: what was
         learned by heart does not.
         """
         model = self.model
         with torch.no_grad():
             sums, plain, before = model.unpack(self._codes(rows)), model.codebooks.clone(), self._late_recall()
-        weight, bias = distilled(model, rows, sums, graph, self.metric, self.config.seed, self._pulse)
+        weight, bias = distilled(model, vectors, sums, graph, self.metric, self.config.seed, self._pulse)
         with torch.no_grad():
             model.codebooks.copy_(plain @ weight)
             model.codebooks[0] += bias
@@ -183,13 +201,22 @@ class _Training:
         whole = seconds * (self.model.config.steps - self._timed - 1) / GROWING
         return max(1, min(int(np.ceil(whole / max(left, 1e-3))), len(self.rows) // FEWEST_TIMED))
 
+    def _projected(self, vectors: Vectors) -> Tensor:
+        """(n, dim) to (n, D)."""
+
+        def project(block: slice) -> Tensor:
+            return self.model.encode(self.placed(vectors[block]))
+
+        return torch.cat(self._mapped(project, len(vectors), PROJECTED))
+
     def _codes(self, vectors: Vectors) -> Tensor:
         """(n, dim) to (n, M) codes, on all threads."""
-        z, width = self.model.encode(torch.from_numpy(vectors)), self.model.config.refit_beam
+        z, width = self._projected(vectors), self.model.config.refit_beam
         books = Codebooks.of(self.model.codebooks)
-        return torch.cat(
-            mapped(lambda block: searched(z[block], books, width), len(z), 8 * BLOCK, self._threads, self._pulse)
-        )
+        return torch.cat(self._mapped(lambda block: searched(z[block], books, width), len(z), 8 * BLOCK))
+
+    def _mapped(self, work: Callable[[slice], T], n: int, size: int) -> list[T]:
+        return mapped(work, n, size, self._threads, self._pulse, self.device)
 
     def _stepped(self, beam: Beam, books: Codebooks) -> Beam:
         width = self.model.config.training_beam
@@ -197,20 +224,20 @@ class _Training:
         def step(block: slice) -> Beam:
             return Beam(*(part[block] for part in beam)).step(books, 0, width).ordered()
 
-        parts = mapped(step, len(beam.errors), BLOCK, self._threads, self._pulse)
+        parts = self._mapped(step, len(beam.errors), BLOCK)
         return Beam(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
     def _errors(self, codes: Tensor) -> tuple[float, float]:
         """Within the principal axes: of evenly spaced vectors trained on, which have `codes`, and of those held out."""
         rows = self.rows[:: -(-len(self.rows) // len(codes))]
         pairs = ((rows, codes), (self.held, self._codes(self.held)))
-        seen, held = (self.model.encode(torch.from_numpy(part)) - self.model.unpack(own) for part, own in pairs)
+        seen, held = (self._projected(part) - self.model.unpack(own) for part, own in pairs)
         return float(seen.square().sum(dim=1).mean()), float(held.square().sum(dim=1).mean())
 
     def _tell(self, share: float, error: float, held_error: float) -> None:
         """Errors within the principal axes to shares of the whole variance, on the curve and to who asked for it."""
         if not self.curve:
-            held = torch.from_numpy(self.held)
+            held = self.placed(self.held)
             inside = self.model.encode(held).square().sum(dim=1)
             self._outside = float((self.model.standardized(held).square().sum(dim=1) - inside).mean())
         shares = ((value + self._outside) / self.model.dim for value in (error, held_error))
@@ -220,14 +247,14 @@ class _Training:
 
     def _pulse(self) -> None:
         """Says how far it is, at most once a second: whoever listens may also end the training."""
-        if self._progress is not None and time.monotonic() - self._told >= TELL_SECONDS:
+        if self._progress is not None and self.curve and time.monotonic() - self._told >= TELL_SECONDS:
             self._told = time.monotonic()
             self._progress(self._share, self.curve[-1])
 
     def _late_recall(self) -> float:
         """recall@10 among the held-out vectors alone, through their codes; vectors trained on ask."""
         queries = self.rows[:: -(-len(self.rows) // LATE_QUERIES)]
-        decoded = self.model.decode(self.model.unpack(self._codes(self.held))).numpy()
+        decoded = self.model.decode(self.model.unpack(self._codes(self.held))).cpu().numpy()
         found, truth = (exact_neighbours(base, queries, LATE_K, self.metric).rows for base in (decoded, self.held))
         return float(recall(found, truth).mean())
 
