@@ -40,11 +40,13 @@ class Graph(NamedTuple):
     """(q, k)"""
 
 
-def neighbour_graph(vectors: Tensor, metric: Metric, generator: torch.Generator, between: Callable[[], None]) -> Graph:
-    """Exact neighbours of at most 10,000 of (n, dim) prepared vectors; `between` is called now and then."""
+def neighbour_graph(
+    vectors: Tensor, metric: Metric, generator: torch.Generator, between: Callable[[], None], most: int = QUERIES
+) -> Graph:
+    """Exact neighbours of at most `most` of (n, dim) prepared vectors; `between` is called now and then."""
     n, device = len(vectors), vectors.device
     k = min(NEIGHBOURS, n - 1)
-    queries = torch.randperm(n, generator=generator)[:QUERIES].to(device)
+    queries = torch.randperm(n, generator=generator)[:most].to(device)
     if metric is Metric.L2:  # the square is expanded about the mean, where fewest digits cancel
         vectors = vectors - vectors.mean(dim=0)
     squares = vectors.square().sum(dim=1)

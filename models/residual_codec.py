@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.beam import BLOCK, Codebooks, searched
+from models.beam import BLOCK, searched
 from models.blocks import mapped
 from models.codec import WIDEST_BUCKET_KEY
 from models.device import device_named
@@ -27,7 +27,7 @@ class ResidualCodec(LearnedCodec):
     def __init__(self, model: ResidualAutoencoder, metric: Metric) -> None:
         super().__init__(model, metric)
         self._encoder.codebooks = self._decoder.codebooks  # one copy is enough
-        self._searched = Codebooks.of(self._decoder.codebooks)
+        self._searched = self._decoder.searched()
 
     @property
     def ram_bytes(self) -> int:
@@ -74,7 +74,8 @@ class ResidualCodec(LearnedCodec):
     def _encode(self, vectors: Vectors) -> Codes:
         device, beam = device_named(self.device), self.config.beam
         with torch.inference_mode():
-            z = self._encoder.encode(torch.from_numpy(vectors.astype(np.float64))).float().to(device)
+            z = self._encoder.encode(torch.from_numpy(vectors.astype(np.float64)))
+            z = (z * self._encoder.weights).float().to(device)
             books = self._searched.to(device)
             parts = mapped(
                 lambda block: searched(z[block], books, beam), len(z), 8 * BLOCK, self.threads, device=device

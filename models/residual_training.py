@@ -17,6 +17,7 @@ from models.distillation import Graph, distilled, neighbour_graph
 from models.errors import TooFewVectors
 from models.evaluation import exact_neighbours, recall
 from models.grown import Grown
+from models.importance import weights
 from models.kmeans import codebook
 from models.least_squares import refitted
 from models.lengths import fit_lengths
@@ -35,6 +36,8 @@ MOST_RESIDUALS = 250_000
 heart and fit vectors never seen the worse for it."""
 DISTILLED = 50_000
 """Of them, those that the decoder is trained on."""
+WEIGHING = 1_000
+"""Vectors whose neighbours tell what errors cost."""
 ITERATIONS = 5
 """Of k-means in each doubling of the components."""
 PROJECTED = 4_096
@@ -84,6 +87,7 @@ def train_residual(
     with torch.no_grad():
         sample = training.placed(rows[:: -(-len(rows) // config.start_sample)])
         model.start(sample, _generator(config.seed, 0))
+        training.weigh(sample)
         training.grow(Grown(checkpoint))
         training.refit()
     training.finish()
@@ -121,27 +125,35 @@ class _Training:
         """The vectors where the model is."""
         return torch.from_numpy(vectors).to(self.device)
 
+    def weigh(self, sample: Tensor) -> None:
+        """Gives components their weights, by some neighbours among the (n, dim) sample."""
+        generator = _generator(self.config.seed, 0)
+        graph = neighbour_graph(sample, self.metric, generator, self._pulse, WEIGHING)
+        near = Graph(graph.queries, graph.neighbours[:, :LATE_K], graph.scores[:, :LATE_K])
+        self.model.weights.copy_(weights(sample, self.model.principal, near, self.metric))
+
     def grow(self, grown: Grown) -> None:
         """Trains one codebook after the other on what the steps before it left over."""
         model, config = self.model, self.config
-        beams = [Beam.at(self._projected(part)) for part in (self.rows, self.held)]
+        beams = [Beam.at(self._projected(part) * model.weights) for part in (self.rows, self.held)]
         kept, earlier, stride = grown.load(model)
         self._began -= earlier
-        self._tell(0.0, *(float(beam.errors.mean()) for beam in beams))
+        self._tell(0.0, *(self._left(beam) for beam in beams))
         started = self._began
         for m in range(model.config.steps):
             if m == self._timed + 1 and (stride := stride or self._stride(time.monotonic() - started)) > 1:
                 self.rows, beams[0] = self.rows[::stride], Beam(*(part[::stride].clone() for part in beams[0]))
             started = time.monotonic()
             if m < len(kept):
-                words = kept[m].to(self.device)
+                model.codebooks[m] = kept[m]
             else:
                 left = beams[0].residuals.reshape(-1, model.latents)
                 left = left[:: -(-len(left) // MOST_RESIDUALS)]
                 words = codebook(left, CODEWORDS, ITERATIONS, _generator(config.seed, m + 1))
-            model.codebooks[m] = words
-            beams = [self._stepped(beam, Codebooks.of(words[None])) for beam in beams]
-            self._tell(GROWING * (m + 1) / model.config.steps, *(float(beam.errors[:, 0].mean()) for beam in beams))
+                model.codebooks[m] = words / model.weights
+            books = Codebooks.of(model.codebooks[m : m + 1] * model.weights)
+            beams = [self._stepped(beam, books) for beam in beams]
+            self._tell(GROWING * (m + 1) / model.config.steps, *(self._left(beam) for beam in beams))
             if m >= len(kept):
                 grown.save(model, m + 1, self.curve[-1].seconds, stride)
 
@@ -211,8 +223,8 @@ class _Training:
 
     def _codes(self, vectors: Vectors) -> Tensor:
         """(n, dim) to (n, M) codes, on all threads."""
-        z, width = self._projected(vectors), self.model.config.refit_beam
-        books = Codebooks.of(self.model.codebooks)
+        z, width = self._projected(vectors) * self.model.weights, self.model.config.refit_beam
+        books = self.model.searched()
         return torch.cat(self._mapped(lambda block: searched(z[block], books, width), len(z), 8 * BLOCK))
 
     def _mapped(self, work: Callable[[slice], T], n: int, size: int) -> list[T]:
@@ -226,6 +238,10 @@ class _Training:
 
         parts = self._mapped(step, len(beam.errors), BLOCK)
         return Beam(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+    def _left(self, beam: Beam) -> float:
+        """The squared error of the best codes in the beam, within the principal axes."""
+        return float((beam.residuals[:, 0] / self.model.weights).square().sum(dim=1).mean())
 
     def _errors(self, codes: Tensor) -> tuple[float, float]:
         """Within the principal axes: of evenly spaced vectors trained on, which have `codes`, and of those held out."""
