@@ -2,11 +2,12 @@
 
 Rank distillation: queries are training vectors; the softmax of decoded scores over some of a query's neighbours and
 some other vectors is to be that of the exact scores (Cao et al., "Learning to Rank", ICML 2007, for the loss). The
-decoder is one affine map of the sums of codewords. It folds back into them, and so costs no byte and no time. Tables
-trained freely gain more on the vectors they were trained on, and lose on later ones: they learn them by heart.
+decoder is the codewords themselves and one affine map of their sums, which folds back into them: it costs no byte and
+no time.
 """
 
 import math
+import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -17,16 +18,30 @@ from models.blocks import mapped
 from models.metric import Metric
 from models.residual import ResidualAutoencoder
 
-QUERIES = 10_000
 NEIGHBOURS = 100
-STEPS = 1_500
-"""Where there are 30,000 vectors or more; a twentieth of their number where there are fewer, which is three passes."""
 STEP_QUERIES = 64
 STEP_NEAR, STEP_OTHERS = 24, 24
-LEARNING_RATE = 1e-3
+MAP_RATE, WORD_RATE = 1e-3, 1e-4
+"""Adam's, falling to 0 along half a cosine."""
 SHARPNESS = 0.25
 """The softmax's temperature, as a share of the distance between the first and the hundredth neighbour's score."""
 QUERY_BLOCK = 100
+
+
+class Effort(NamedTuple):
+    """How much the decoder's training may take."""
+
+    vectors: int
+    """Trained on, at most"""
+    queries: int
+    """Of them, those that ask, at most"""
+    steps: int
+    """At most; a twentieth of the vectors where that is less"""
+
+    @classmethod
+    def on(cls, device: torch.device) -> "Effort":
+        """What takes a few minutes on a processor, and no longer on CUDA."""
+        return cls(50_000, 10_000, 1_500) if device.type == "cpu" else cls(200_000, 60_000, 5_000)
 
 
 class Graph(NamedTuple):
@@ -41,7 +56,7 @@ class Graph(NamedTuple):
 
 
 def neighbour_graph(
-    vectors: Tensor, metric: Metric, generator: torch.Generator, between: Callable[[], None], most: int = QUERIES
+    vectors: Tensor, metric: Metric, generator: torch.Generator, between: Callable[[], None], most: int
 ) -> Graph:
     """Exact neighbours of at most `most` of (n, dim) prepared vectors; `between` is called now and then."""
     n, device = len(vectors), vectors.device
@@ -67,34 +82,46 @@ def neighbour_graph(
 def distilled(
     model: ResidualAutoencoder,
     vectors: Tensor,
-    sums: Tensor,
+    codes: Tensor,
     graph: Graph,
     metric: Metric,
+    effort: Effort,
+    seconds: float,
     seed: int,
     between: Callable[[], None],
-) -> tuple[Tensor, Tensor]:
-    """The (D, D) map A and the (D,) shift b of z = (sum of codewords) A + b; `sums` is (n, D), one for each vector.
+) -> Tensor:
+    """The (M, 256, D) codebooks that keep the order of neighbours best, for the (n, M) codes of (n, dim) vectors.
 
-    loss = KL(softmax(score(q, x) / t) | softmax(score(q, x_hat) / t)) + |z(x) - z|^2 / dim
+        z(c) = (sum of the codewords of c) A + b
+        loss = KL(softmax(score(q, x) / t) | softmax(score(q, x_hat) / t)) + |z(x) - z(c)|^2 / dim
+
+    The map takes long steps and the codewords short ones, over which they learn what many neighbours have in common;
+    by long ones they learn vectors by heart. It ends after `seconds`, with the steps falling accordingly.
     """
     generator = torch.Generator().manual_seed(seed)
-    n, dim = sums.shape
-    device = sums.device
+    (n, m), (_, k, dim), device = codes.shape, model.codebooks.shape, codes.device
     with torch.no_grad():
         latents = model.encode(vectors)
+    words = model.codebooks.reshape(m * k, dim).clone().requires_grad_()
     weight, bias = torch.eye(dim, device=device).requires_grad_(), torch.zeros(dim, device=device, requires_grad=True)
-    optimizer = torch.optim.Adam([weight, bias], lr=LEARNING_RATE)
+    optimizer = torch.optim.Adam([{"params": [words]}, {"params": [weight, bias]}])
+    places = codes + k * torch.arange(m, device=device)
     temperature = SHARPNESS * float((graph.scores[:, 0] - graph.scores[:, -1]).mean().clamp_min(1e-12))
-    steps = min(STEPS, n // 20)
+    steps = min(effort.steps, n // 20)
+    began = time.monotonic()
     for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * (1 + math.cos(math.pi * step / steps)) / 2
+        done = max(step / steps, (time.monotonic() - began) / seconds)
+        if done >= 1:
+            break
+        for group, rate in zip(optimizer.param_groups, (WORD_RATE, MAP_RATE), strict=True):
+            group["lr"] = rate * (1 + math.cos(math.pi * done)) / 2
         picked = torch.randint(len(graph.queries), (STEP_QUERIES,), generator=generator).to(device)
         columns = torch.randint(graph.neighbours.shape[1], (STEP_NEAR,), generator=generator).to(device)
         others = torch.randint(n, (STEP_QUERIES, STEP_OTHERS), generator=generator).to(device)
         rows = torch.cat((graph.neighbours[picked][:, columns], others), dim=1)
         queries, exact = vectors[graph.queries[picked]], latents[rows]
-        decoded = sums[rows] @ weight + bias
+        sums = torch.nn.functional.embedding_bag(places[rows.flatten()], words, mode="sum")
+        decoded = (sums @ weight + bias).reshape(exact.shape)
         wanted = (model.scores(queries, exact, metric) / temperature).log_softmax(dim=1)
         found = (model.scores(queries, decoded, metric) / temperature).log_softmax(dim=1)
         disorder = torch.nn.functional.kl_div(found, wanted, reduction="batchmean", log_target=True)
@@ -103,4 +130,7 @@ def distilled(
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         between()
-    return weight.detach(), bias.detach()
+    with torch.no_grad():
+        books = (words @ weight).reshape(m, k, dim)
+        books[0] += bias
+    return books

@@ -5,7 +5,7 @@ from torch import Tensor
 from models.distillation import Graph
 from models.metric import Metric
 
-POWER = 0.75
+POWER = 0.5
 """1 keeps most of the order of neighbours if only that counted; less gives back some of the squared error."""
 LEAST = 1e-3
 """Of the mean: a component that never varies has a weight all the same."""

@@ -13,7 +13,7 @@ from models.beam import BLOCK, Beam, Codebooks, searched
 from models.blocks import mapped
 from models.checkpoint import Epoch
 from models.device import device_named
-from models.distillation import Graph, distilled, neighbour_graph
+from models.distillation import Effort, Graph, distilled, neighbour_graph
 from models.errors import TooFewVectors
 from models.evaluation import exact_neighbours, recall
 from models.grown import Grown
@@ -34,8 +34,6 @@ made."""
 MOST_RESIDUALS = 250_000
 """That a codebook is trained on: those of all codes in the beams, not of the best ones alone, which it would learn by
 heart and fit vectors never seen the worse for it."""
-DISTILLED = 50_000
-"""Of them, those that the decoder is trained on."""
 WEIGHING = 1_000
 """Vectors whose neighbours tell what errors cost."""
 ITERATIONS = 5
@@ -177,12 +175,13 @@ class _Training:
 
         Of fewer than a hundred held-out vectors it cannot be said whether a decoder keeps more: then none is trained.
         """
-        model, rows = self.model, self.rows[:: -(-len(self.rows) // DISTILLED)]
+        model, effort = self.model, Effort.on(self.device)
+        rows = self.rows[:: -(-len(self.rows) // effort.vectors)]
         vectors = self.placed(rows)
         generator = _generator(self.config.seed, model.config.steps + 1)
-        graph = neighbour_graph(vectors, self.metric, generator, self._pulse)
+        graph = neighbour_graph(vectors, self.metric, generator, self._pulse, effort.queries)
         if len(self.held) >= FEWEST_TELLING:
-            self._distil(rows, vectors, graph)
+            self._distil(vectors, self._codes(rows), graph, effort)
         with torch.no_grad():
             model.codebooks.clamp_(-HALF, HALF)  # what float16 holds; beyond it there are outliers only
             codes = self._codes(rows)
@@ -191,27 +190,28 @@ class _Training:
             fit_lengths(model, codes.cpu(), float(graph.scores[:, :LATE_K].mean()))
             self._tell(1.0, *errors)
 
-    def _distil(self, rows: Vectors, vectors: Tensor, graph: Graph) -> None:
+    def _distil(self, vectors: Tensor, codes: Tensor, graph: Graph, effort: Effort) -> None:
         """Folds a distilled decoder into the codebooks where it keeps more neighbours of vectors never seen: what was
         learned by heart does not.
         """
         model = self.model
         with torch.no_grad():
-            sums, plain, before = model.unpack(self._codes(rows)), model.codebooks.clone(), self._late_recall()
-        weight, bias = distilled(model, vectors, sums, graph, self.metric, self.config.seed, self._pulse)
+            plain, before = model.codebooks.clone(), self._late_recall()
+        seconds, seed = max(self._seconds_left() / 2, 1e-3), self.config.seed
+        better = distilled(model, vectors, codes, graph, self.metric, effort, seconds, seed, self._pulse)
         with torch.no_grad():
-            model.codebooks.copy_(plain @ weight)
-            model.codebooks[0] += bias
+            model.codebooks.copy_(better)
             if self._late_recall() <= before:
                 model.codebooks.copy_(plain)
 
     def _stride(self, seconds: float) -> int:
         """Every how many-th vector to go on with, given the seconds of a step with all of them."""
-        if self.config.minutes is None:
-            return 1
-        left = 60 * self.config.minutes - (time.monotonic() - self._began)
         whole = seconds * (self.model.config.steps - self._timed - 1) / GROWING
-        return max(1, min(int(np.ceil(whole / max(left, 1e-3))), len(self.rows) // FEWEST_TIMED))
+        return max(1, min(int(np.ceil(whole / max(self._seconds_left(), 1e-3))), len(self.rows) // FEWEST_TIMED))
+
+    def _seconds_left(self) -> float:
+        """Of the minutes given, if any."""
+        return 60 * (self.config.minutes or np.inf) - (time.monotonic() - self._began)
 
     def _projected(self, vectors: Vectors) -> Tensor:
         """(n, dim) to (n, D)."""
