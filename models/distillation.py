@@ -40,7 +40,7 @@ class Effort(NamedTuple):
 
     @classmethod
     def on(cls, device: torch.device) -> "Effort":
-        """What takes a few minutes on a processor, and no longer on CUDA."""
+        """What takes a few minutes on a processor, half a minute on CUDA."""
         return cls(50_000, 10_000, 1_500) if device.type == "cpu" else cls(200_000, 60_000, 5_000)
 
 
