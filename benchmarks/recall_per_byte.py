@@ -46,7 +46,9 @@ COLUMNS = ("set", "split", "bytes", "code", "as FAISS", "sphere", "in 100", "err
 
 def ours(base: Vectors, metric: Metric, size: int) -> Code:
     """A residual autoencoder with its defaults."""
-    return Code.of(fit(ResidualConfig(size), base, metric, TrainingConfig(held_out=0.02)).codec)
+    codec = fit(ResidualConfig(size), base, metric, TrainingConfig(held_out=0.02)).codec
+    codec.threads, codec.device = torch.get_num_threads(), "auto"
+    return Code.of(codec)
 
 
 def by_faiss(factory: str) -> Callable[[Vectors, Metric, int], Code]:

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from models.blocks import CPU, block_size
+
 LEVELS = 127
 """Largest whole number of a rounded factor."""
 BLOCK = 64
@@ -33,9 +35,16 @@ class Codebooks(NamedTuple):
     @classmethod
     def of(cls, words: Tensor) -> "Codebooks":
         """Prepares (M, K, D) float32 codewords."""
-        scales = words.abs().amax(dim=2).clamp_min(1e-30) / LEVELS
-        rounded = (words / scales[:, :, None]).round().to(product_type())
-        return cls(words, rounded, scales, words.square().sum(dim=2))
+        scales = words.abs().amax(dim=2).clamp_min(1e-30) * (1 / LEVELS)
+        rounded = (words / scales[:, :, None]).round().to(product_type(words.device))
+        return cls(words, rounded, scales, words.double().square().sum(dim=2).float())
+
+    def to(self, device: torch.device) -> "Codebooks":
+        """The same codebooks there: codes found on any device are equal."""
+        if device == self.words.device:
+            return self
+        words, rounded, scales, squares = (part.to(device) for part in self)
+        return Codebooks(words, rounded.to(product_type(device)), scales, squares)
 
 
 class Beam(NamedTuple):
@@ -61,7 +70,8 @@ class Beam(NamedTuple):
         chosen_before = self.codes.reshape(n * w, self.codes.shape[2])
         _, k, _ = books.words.shape
         flat = self.residuals.reshape(n * w, dim)
-        scale = flat.abs().amax(dim=1, keepdim=True).clamp_min(1e-30) / LEVELS
+        # Not divided by LEVELS: CUDA divides by a number as it multiplies by its reciprocal.
+        scale = flat.abs().amax(dim=1, keepdim=True).clamp_min(1e-30) * (1 / LEVELS)
         rounded = (flat / scale).round_().to(books.rounded.dtype)
         products = _products(rounded, books.rounded[m]).mul_(scale).mul_(-2 * books.scales[m])
         candidates = products.add_(books.squares[m]).reshape(n, w, k).add_(self.errors[:, :, None]).reshape(n, w * k)
@@ -89,8 +99,9 @@ def searched(targets: Tensor, books: Codebooks, width: int) -> Tensor:
 
     Babenko & Lempitsky, "Additive Quantization", CVPR 2014, section 3.2.
     """
-    starts = range(0, max(1, len(targets)), BLOCK)
-    return torch.cat([_searched(targets[start : start + BLOCK], books, width) for start in starts])
+    size = block_size(BLOCK, targets.device)
+    starts = range(0, max(1, len(targets)), size)
+    return torch.cat([_searched(targets[start : start + size], books, width) for start in starts])
 
 
 def _searched(targets: Tensor, books: Codebooks, width: int) -> Tensor:
@@ -101,8 +112,13 @@ def _searched(targets: Tensor, books: Codebooks, width: int) -> Tensor:
 
 
 @cache
-def product_type() -> torch.dtype:
-    """bfloat16 where the processor multiplies it, else float32: the products are the same."""
+def product_type(device: torch.device = CPU) -> torch.dtype:
+    """bfloat16 where the processor multiplies it, else float32: the products are the same.
+
+    On CUDA float32: other work takes longer there, and a product of bfloat16 may be summed up in bfloat16.
+    """
+    if device != CPU:
+        return torch.float32
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return torch.bfloat16 if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else torch.float32
 

@@ -2,11 +2,12 @@
 
 Rank distillation: queries are training vectors; the softmax of decoded scores over some of a query's neighbours and
 some other vectors is to be that of the exact scores (Cao et al., "Learning to Rank", ICML 2007, for the loss). The
-decoder is one affine map of the sums of codewords. It folds back into them, and so costs no byte and no time. Tables
-trained freely gain more on the vectors they were trained on, and lose on later ones: they learn them by heart.
+decoder is the codewords themselves and one affine map of their sums, which folds back into them: it costs no byte and
+no time.
 """
 
 import math
+import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,19 +15,33 @@ import torch
 from torch import Tensor
 
 from models.blocks import mapped
-from models.metric import Metric, Vectors, score_matrix
+from models.metric import Metric
 from models.residual import ResidualAutoencoder
 
-QUERIES = 10_000
 NEIGHBOURS = 100
-STEPS = 1_500
-"""Where there are 30,000 vectors or more; a twentieth of their number where there are fewer, which is three passes."""
 STEP_QUERIES = 64
 STEP_NEAR, STEP_OTHERS = 24, 24
-LEARNING_RATE = 1e-3
+MAP_RATE, WORD_RATE = 1e-3, 1e-4
+"""Adam's, falling to 0 along half a cosine."""
 SHARPNESS = 0.25
 """The softmax's temperature, as a share of the distance between the first and the hundredth neighbour's score."""
 QUERY_BLOCK = 100
+
+
+class Effort(NamedTuple):
+    """How much the decoder's training may take."""
+
+    vectors: int
+    """Trained on, at most"""
+    queries: int
+    """Of them, those that ask, at most"""
+    steps: int
+    """At most; a twentieth of the vectors where that is less"""
+
+    @classmethod
+    def on(cls, device: torch.device) -> "Effort":
+        """What takes a few minutes on a processor, half a minute on CUDA."""
+        return cls(50_000, 10_000, 1_500) if device.type == "cpu" else cls(200_000, 60_000, 5_000)
 
 
 class Graph(NamedTuple):
@@ -40,52 +55,73 @@ class Graph(NamedTuple):
     """(q, k)"""
 
 
-def neighbour_graph(vectors: Vectors, metric: Metric, generator: torch.Generator, between: Callable[[], None]) -> Graph:
-    """Exact neighbours of at most 10,000 of (n, dim) prepared vectors; `between` is called now and then."""
-    n = len(vectors)
+def neighbour_graph(
+    vectors: Tensor, metric: Metric, generator: torch.Generator, between: Callable[[], None], most: int
+) -> Graph:
+    """Exact neighbours of at most `most` of (n, dim) prepared vectors; `between` is called now and then."""
+    n, device = len(vectors), vectors.device
     k = min(NEIGHBOURS, n - 1)
-    queries = torch.randperm(n, generator=generator)[:QUERIES]
+    queries = torch.randperm(n, generator=generator)[:most].to(device)
+    if metric is Metric.L2:  # the square is expanded about the mean, where fewest digits cancel
+        vectors = vectors - vectors.mean(dim=0)
+    squares = vectors.square().sum(dim=1)
 
     def found(block: slice) -> tuple[Tensor, Tensor]:
         rows = queries[block]
-        scores = torch.from_numpy(score_matrix(vectors[rows.numpy()], vectors, metric))
-        scores[torch.arange(len(rows)), rows] = -torch.inf
+        scores = vectors[rows] @ vectors.T
+        if metric is Metric.L2:
+            scores.mul_(2).sub_(squares).sub_(squares[rows][:, None])
+        scores[torch.arange(len(rows), device=device), rows] = -torch.inf
         best = scores.topk(k, dim=1)
         return best.indices, best.values
 
-    parts = mapped(found, len(queries), QUERY_BLOCK, torch.get_num_threads(), between)
+    parts = mapped(found, len(queries), QUERY_BLOCK, torch.get_num_threads(), between, device)
     return Graph(queries, torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts]))
 
 
 def distilled(
     model: ResidualAutoencoder,
-    vectors: Vectors,
-    sums: Tensor,
+    vectors: Tensor,
+    codes: Tensor,
     graph: Graph,
     metric: Metric,
+    effort: Effort,
+    seconds: float,
     seed: int,
     between: Callable[[], None],
-) -> tuple[Tensor, Tensor]:
-    """The (D, D) map A and the (D,) shift b of z = (sum of codewords) A + b; `sums` is (n, D), one for each vector.
+) -> Tensor:
+    """The (M, 256, D) codebooks that keep the order of neighbours best, for the (n, M) codes of (n, dim) vectors.
 
-    loss = KL(softmax(score(q, x) / t) | softmax(score(q, x_hat) / t)) + |z(x) - z|^2 / dim
+        z(c) = (sum of the codewords of c) A + b
+        loss = KL(softmax(score(q, x) / t) | softmax(score(q, x_hat) / t)) + |z(x) - z(c)|^2 / dim
+
+    The map takes long steps and the codewords short ones, over which they learn what many neighbours have in common;
+    by long ones they learn vectors by heart. It ends after `seconds`, with the steps falling accordingly.
     """
     generator = torch.Generator().manual_seed(seed)
-    _, dim = sums.shape
-    weight, bias = torch.eye(dim).requires_grad_(), torch.zeros(dim, requires_grad=True)
-    optimizer = torch.optim.Adam([weight, bias], lr=LEARNING_RATE)
+    (n, m), (_, k, dim), device = codes.shape, model.codebooks.shape, codes.device
+    with torch.no_grad():
+        latents = model.encode(vectors)
+    words = model.codebooks.reshape(m * k, dim).clone().requires_grad_()
+    weight, bias = torch.eye(dim, device=device).requires_grad_(), torch.zeros(dim, device=device, requires_grad=True)
+    optimizer = torch.optim.Adam([{"params": [words]}, {"params": [weight, bias]}])
+    places = codes + k * torch.arange(m, device=device)
     temperature = SHARPNESS * float((graph.scores[:, 0] - graph.scores[:, -1]).mean().clamp_min(1e-12))
-    steps = min(STEPS, len(sums) // 20)
+    steps = min(effort.steps, n // 20)
+    began = time.monotonic()
     for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * (1 + math.cos(math.pi * step / steps)) / 2
-        picked = torch.randint(len(graph.queries), (STEP_QUERIES,), generator=generator)
-        columns = torch.randint(graph.neighbours.shape[1], (STEP_NEAR,), generator=generator)
-        others = torch.randint(len(sums), (STEP_QUERIES, STEP_OTHERS), generator=generator)
+        done = max(step / steps, (time.monotonic() - began) / seconds)
+        if done >= 1:
+            break
+        for group, rate in zip(optimizer.param_groups, (WORD_RATE, MAP_RATE), strict=True):
+            group["lr"] = rate * (1 + math.cos(math.pi * done)) / 2
+        picked = torch.randint(len(graph.queries), (STEP_QUERIES,), generator=generator).to(device)
+        columns = torch.randint(graph.neighbours.shape[1], (STEP_NEAR,), generator=generator).to(device)
+        others = torch.randint(n, (STEP_QUERIES, STEP_OTHERS), generator=generator).to(device)
         rows = torch.cat((graph.neighbours[picked][:, columns], others), dim=1)
-        queries = torch.from_numpy(vectors[graph.queries[picked].numpy()])
-        exact = model.encode(torch.from_numpy(vectors[rows.flatten().numpy()])).reshape(*rows.shape, dim)
-        decoded = sums[rows] @ weight + bias
+        queries, exact = vectors[graph.queries[picked]], latents[rows]
+        sums = torch.nn.functional.embedding_bag(places[rows.flatten()], words, mode="sum")
+        decoded = (sums @ weight + bias).reshape(exact.shape)
         wanted = (model.scores(queries, exact, metric) / temperature).log_softmax(dim=1)
         found = (model.scores(queries, decoded, metric) / temperature).log_softmax(dim=1)
         disorder = torch.nn.functional.kl_div(found, wanted, reduction="batchmean", log_target=True)
@@ -94,4 +130,7 @@ def distilled(
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         between()
-    return weight.detach(), bias.detach()
+    with torch.no_grad():
+        books = (words @ weight).reshape(m, k, dim)
+        books[0] += bias
+    return books

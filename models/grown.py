@@ -11,7 +11,7 @@ from torch import Tensor
 
 from models.residual import ResidualAutoencoder
 
-AXES = ("mean", "scale", "principal")
+AXES = ("mean", "scale", "principal", "weights")
 
 
 class Grown:
@@ -23,8 +23,8 @@ class Grown:
     def load(self, model: ResidualAutoencoder) -> tuple[Tensor, float, int]:
         """(m, 256, D) codebooks, none at first, the seconds they took, and every how many-th vector went on.
 
-        Puts mean, scale and principal axes into the model: codebooks mean something in those axes only. The stride of
-        the vectors is 0 where it was not chosen yet.
+        Puts mean, scale, principal axes and weights into the model: codebooks mean something with those only. The
+        stride of the vectors is 0 where it was not chosen yet.
         """
         if self.folder is None or not (path := self.folder / "codebooks.safetensors").exists():
             return torch.empty(0), 0.0, 0

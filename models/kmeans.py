@@ -5,6 +5,7 @@ from torch import Tensor
 
 from models.beam import product_type
 from models.blocks import mapped
+from models.sums import group_sums
 
 FIRST_COMPONENTS = 4
 BLOCK = 4_096
@@ -41,14 +42,14 @@ def _moved(vectors: Tensor, centroids: Tensor, generator: torch.Generator) -> Te
     k, _ = centroids.shape
     nearest = _nearest(vectors, centroids)
     counts = torch.bincount(nearest, minlength=k)[:, None]
-    sums = torch.zeros_like(centroids).index_add_(0, nearest, vectors)
+    sums = group_sums(vectors, nearest, k)
     drawn = vectors[torch.randint(len(vectors), (k,), generator=generator)]
     return torch.where(counts > 0, sums / counts.clamp_min(1), drawn)
 
 
 def _nearest(vectors: Tensor, centroids: Tensor) -> Tensor:
     """(n, d) and (k, d) to (n,): rounding may mistake centroids that are about equally near."""
-    kind = product_type()
+    kind = product_type(vectors.device)
     halves, columns = centroids.square().sum(dim=1) / 2, centroids.to(kind).T
     return torch.cat(
         mapped(
@@ -56,5 +57,6 @@ def _nearest(vectors: Tensor, centroids: Tensor) -> Tensor:
             len(vectors),
             BLOCK,
             torch.get_num_threads(),
+            device=vectors.device,
         )
     )

@@ -1,8 +1,9 @@
 """Codebooks that fit given codes best, up to 32 of them at once. Knows no search for codes."""
 
-import numpy as np
 import torch
 from torch import Tensor
+
+from models.sums import group_sums
 
 GROUP = 32
 """Codebooks solved together: the normal equations of 32 x 256 codewords take 268 MB."""
@@ -21,26 +22,27 @@ def refitted(codebooks: Tensor, codes: Tensor, targets: Tensor) -> Tensor:
     steps, k, dim = codebooks.shape
     prior = PRIOR + PRIOR_SHARE * len(codes) / k
     better = codebooks.clone()
-    left = targets - sum((book[column.long()] for book, column in zip(better, codes.T, strict=True)), torch.zeros(()))
+    left = targets.clone()
+    for book, column in zip(better, codes.T, strict=True):
+        left -= book[column.long()]
     for start in range(0, steps, GROUP):
         chosen = codes[:, start : start + GROUP].long()
-        matrix = _normal_matrix(chosen.numpy(), k)
+        matrix = _normal_matrix(chosen, k)
         matrix.diagonal().add_(prior)
-        wanted = torch.zeros(chosen.shape[1], k, dim)
-        for sums, column in zip(wanted, chosen.T, strict=True):
-            sums.index_add_(0, column, left)
-        change = torch.cholesky_solve(wanted.reshape(-1, dim), torch.linalg.cholesky(matrix)).reshape(-1, k, dim)
+        wanted = torch.cat([group_sums(left, column, k) for column in chosen.T])
+        change = torch.cholesky_solve(wanted, torch.linalg.cholesky(matrix)).reshape(-1, k, dim)
         better[start : start + GROUP] += change
-        left = left - sum((part[column] for part, column in zip(change, chosen.T, strict=True)), torch.zeros(()))
+        for part, column in zip(change, chosen.T, strict=True):
+            left -= part[column]
     return better
 
 
-def _normal_matrix(codes: np.ndarray[tuple[int, int], np.dtype[np.int64]], k: int) -> Tensor:
+def _normal_matrix(codes: Tensor, k: int) -> Tensor:
     """B^T B of (n, g) codes, (g k, g k): how often two codewords stand in one code."""
     _, g = codes.shape
-    counts = np.zeros((g, k, g, k), np.float32)
+    counts = torch.zeros(g, k, g, k, device=codes.device)
     for i in range(g):
         for j in range(i, g):
-            together = np.bincount(codes[:, i] * k + codes[:, j], minlength=k * k).reshape(k, k)
+            together = torch.bincount(codes[:, i] * k + codes[:, j], minlength=k * k).reshape(k, k)
             counts[i, :, j], counts[j, :, i] = together, together.T
-    return torch.from_numpy(counts.reshape(g * k, g * k))
+    return counts.reshape(g * k, g * k)

@@ -53,7 +53,8 @@ class ResidualAutoencoder(Autoencoder):
 
         h     = (x - mean) / scale
         z     = P^T h                                P the D leading principal axes
-        i     = argmin |z - sum_m C_m[i_m]|^2        found by beam search over i_1 ... i_M, one byte each
+        i     = argmin |w (z - sum_m C_m[i_m])|^2    found by beam search over i_1 ... i_M, one byte each; w the weight
+                                                     of each component (models/importance.py)
         x_hat = mean + scale P sum_m C_m[i_m]
 
     The first b bytes of a code are a code themselves. Residual quantisation with a beam (Chen et al., "Approximate
@@ -69,6 +70,8 @@ class ResidualAutoencoder(Autoencoder):
     """(dim, D)"""
     codebooks: Tensor
     """(M, 256, D)"""
+    weights: Tensor
+    """(D,) what an error along each component counts while codes are chosen"""
     lengths: Tensor
     """(M, 256) shares of |z|^2, which add up to about it"""
     pull: Tensor
@@ -80,6 +83,7 @@ class ResidualAutoencoder(Autoencoder):
         self.config = config
         self.register_buffer("principal", torch.eye(dim, components))
         self.register_buffer("codebooks", torch.zeros(config.steps, CODEWORDS, components))
+        self.register_buffer("weights", torch.ones(components))
         self.register_buffer("lengths", torch.zeros(config.steps, CODEWORDS))
         self.register_buffer("pull", torch.zeros(()))
 
@@ -114,7 +118,11 @@ class ResidualAutoencoder(Autoencoder):
 
     def pack(self, z: Tensor) -> Tensor:
         """(n, D) to (n, M) uint8, by beam search."""
-        return searched(z.float(), Codebooks.of(self.codebooks), self.config.beam)
+        return searched((z * self.weights).float(), self.searched(), self.config.beam)
+
+    def searched(self) -> Codebooks:
+        """The codebooks as the search reads them, for components multiplied by their weights."""
+        return Codebooks.of(self.codebooks * self.weights)
 
     def unpack(self, codes: Tensor) -> Tensor:
         """(n, b) uint8, b at most M, to the (n, D) sums of their codewords."""

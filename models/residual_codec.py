@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.beam import BLOCK, Codebooks, searched
+from models.beam import BLOCK, searched
 from models.blocks import mapped
 from models.codec import WIDEST_BUCKET_KEY
+from models.device import device_named
 from models.learned import LearnedCodec
 from models.metric import Codes, Metric, Scores, Vectors
 from models.residual import CODEWORDS, ResidualAutoencoder
@@ -26,7 +27,7 @@ class ResidualCodec(LearnedCodec):
     def __init__(self, model: ResidualAutoencoder, metric: Metric) -> None:
         super().__init__(model, metric)
         self._encoder.codebooks = self._decoder.codebooks  # one copy is enough
-        self._searched = Codebooks.of(self._decoder.codebooks)
+        self._searched = self._decoder.searched()
 
     @property
     def ram_bytes(self) -> int:
@@ -71,11 +72,15 @@ class ResidualCodec(LearnedCodec):
         return np.asarray((pairs if self.metric is Metric.IP else pairs + 2 * self._crossed).reshape(1, -1), np.float32)
 
     def _encode(self, vectors: Vectors) -> Codes:
+        device, beam = device_named(self.device), self.config.beam
         with torch.inference_mode():
-            z = self._encoder.encode(torch.from_numpy(vectors.astype(np.float64))).float()
-            beam, threads = self.config.beam, self.threads
-            parts = mapped(lambda block: searched(z[block], self._searched, beam), len(z), 8 * BLOCK, threads)
-            return np.concatenate([part.numpy() for part in parts])
+            z = self._encoder.encode(torch.from_numpy(vectors.astype(np.float64)))
+            z = (z * self._encoder.weights).float().to(device)
+            books = self._searched.to(device)
+            parts = mapped(
+                lambda block: searched(z[block], books, beam), len(z), 8 * BLOCK, self.threads, device=device
+            )
+            return torch.cat(parts).cpu().numpy()
 
     @cached_property
     def _books(self) -> NDArray[np.float32]:

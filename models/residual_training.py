@@ -1,7 +1,9 @@
 """Grows a residual autoencoder step by step, refits it, and trains its decoder for neighbours. Knows no index."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -10,10 +12,12 @@ from torch import Tensor
 from models.beam import BLOCK, Beam, Codebooks, searched
 from models.blocks import mapped
 from models.checkpoint import Epoch
-from models.distillation import Graph, distilled, neighbour_graph
+from models.device import device_named
+from models.distillation import Effort, Graph, distilled, neighbour_graph
 from models.errors import TooFewVectors
 from models.evaluation import exact_neighbours, recall
 from models.grown import Grown
+from models.importance import weights
 from models.kmeans import codebook
 from models.least_squares import refitted
 from models.lengths import fit_lengths
@@ -22,16 +26,20 @@ from models.residual import CODEWORDS, ResidualAutoencoder
 from models.scalar_code import HALF
 from models.training import FEWEST, TELL_SECONDS, Progress, TrainingConfig, TrainingRun
 
+T = TypeVar("T")
+
 MOST_VECTORS = 200_000
 """Trained on: a codeword of the last of 32 steps is then the mean of 780 residuals. They take 3 GB while a step is
 made."""
 MOST_RESIDUALS = 250_000
 """That a codebook is trained on: those of all codes in the beams, not of the best ones alone, which it would learn by
 heart and fit vectors never seen the worse for it."""
-DISTILLED = 50_000
-"""Of them, those that the decoder is trained on."""
+WEIGHING = 1_000
+"""Vectors whose neighbours tell what errors cost."""
 ITERATIONS = 5
 """Of k-means in each doubling of the components."""
+PROJECTED = 4_096
+"""Vectors projected to their principal axes at once."""
 REFITS = 2
 GROWING, REFITTING = 0.5, 0.35
 """Shares of the time that codebooks take to grow, and to be refitted; the rest goes to the decoder."""
@@ -53,7 +61,8 @@ def train_residual(
 ) -> TrainingRun:
     """Trains `model` in place on (n, dim) float32, which may be a memory map; reads at most 200,000 of them.
 
-    Of the configuration it takes `held_out`, `start_sample`, `seed` and `minutes`; no gradient descends the codebooks.
+    Of the configuration it takes `held_out`, `start_sample`, `seed`, `minutes` and `device`; no gradient descends the
+    codebooks. What is random is drawn on the processor: CUDA ends in about the same codebooks.
 
     The curve has a point a step, one or two for the refitted codebooks and one for the finished codec: the error of the
     vectors trained on and of those held out. With `minutes` as many vectors are taken as that time allows, 1,024 at
@@ -72,9 +81,11 @@ def train_residual(
     held, rows = vectors[np.sort(order[:held_count])], vectors[np.sort(order[held_count:][:MOST_VECTORS])]
     if len(rows) < 2:
         raise TooFewVectors(f"{len(rows)} of {n} vectors are not held out; 2 is the least")
-    training = _Training(model, rows, held, metric, config, progress)
+    training = _Training(model.to(device_named(config.device)), rows, held, metric, config, progress)
     with torch.no_grad():
-        model.start(torch.from_numpy(rows[:: -(-len(rows) // config.start_sample)]), _generator(config.seed, 0))
+        sample = training.placed(rows[:: -(-len(rows) // config.start_sample)])
+        model.start(sample, _generator(config.seed, 0))
+        training.weigh(sample)
         training.grow(Grown(checkpoint))
         training.refit()
     training.finish()
@@ -96,6 +107,7 @@ class _Training:
         progress: Progress | None,
     ) -> None:
         self.model = model
+        self.device = model.principal.device
         self.rows = rows
         self.held = held
         self.metric = metric
@@ -107,33 +119,45 @@ class _Training:
         self._told, self._share, self._outside = 0.0, 0.0, 0.0
         self._timed = min(TIMED_STEP, model.config.steps - 1)
 
+    def placed(self, vectors: Vectors) -> Tensor:
+        """The vectors where the model is."""
+        return torch.from_numpy(vectors).to(self.device)
+
+    def weigh(self, sample: Tensor) -> None:
+        """Gives components their weights, by some neighbours among the (n, dim) sample."""
+        generator = _generator(self.config.seed, 0)
+        graph = neighbour_graph(sample, self.metric, generator, self._pulse, WEIGHING)
+        near = Graph(graph.queries, graph.neighbours[:, :LATE_K], graph.scores[:, :LATE_K])
+        self.model.weights.copy_(weights(sample, self.model.principal, near, self.metric))
+
     def grow(self, grown: Grown) -> None:
         """Trains one codebook after the other on what the steps before it left over."""
         model, config = self.model, self.config
-        beams = [Beam.at(model.encode(torch.from_numpy(part))) for part in (self.rows, self.held)]
+        beams = [Beam.at(self._projected(part) * model.weights) for part in (self.rows, self.held)]
         kept, earlier, stride = grown.load(model)
         self._began -= earlier
-        self._tell(0.0, *(float(beam.errors.mean()) for beam in beams))
+        self._tell(0.0, *(self._left(beam) for beam in beams))
         started = self._began
         for m in range(model.config.steps):
             if m == self._timed + 1 and (stride := stride or self._stride(time.monotonic() - started)) > 1:
                 self.rows, beams[0] = self.rows[::stride], Beam(*(part[::stride].clone() for part in beams[0]))
             started = time.monotonic()
             if m < len(kept):
-                words = kept[m]
+                model.codebooks[m] = kept[m]
             else:
                 left = beams[0].residuals.reshape(-1, model.latents)
                 left = left[:: -(-len(left) // MOST_RESIDUALS)]
                 words = codebook(left, CODEWORDS, ITERATIONS, _generator(config.seed, m + 1))
-            model.codebooks[m] = words
-            beams = [self._stepped(beam, Codebooks.of(words[None])) for beam in beams]
-            self._tell(GROWING * (m + 1) / model.config.steps, *(float(beam.errors[:, 0].mean()) for beam in beams))
+                model.codebooks[m] = words / model.weights
+            books = Codebooks.of(model.codebooks[m : m + 1] * model.weights)
+            beams = [self._stepped(beam, books) for beam in beams]
+            self._tell(GROWING * (m + 1) / model.config.steps, *(self._left(beam) for beam in beams))
             if m >= len(kept):
                 grown.save(model, m + 1, self.curve[-1].seconds, stride)
 
     def refit(self) -> None:
         """Solves all codebooks at once for the codes of a wide beam, as long as vectors never seen gain by it."""
-        model, z = self.model, self.model.encode(torch.from_numpy(self.rows))
+        model, z = self.model, self._projected(self.rows)
         for number in range(REFITS):
             old, codes = model.codebooks.clone(), self._codes(self.rows)
             before = self._errors(codes)
@@ -151,45 +175,60 @@ class _Training:
 
         Of fewer than a hundred held-out vectors it cannot be said whether a decoder keeps more: then none is trained.
         """
-        model, rows = self.model, self.rows[:: -(-len(self.rows) // DISTILLED)]
-        graph = neighbour_graph(rows, self.metric, _generator(self.config.seed, model.config.steps + 1), self._pulse)
+        model, effort = self.model, Effort.on(self.device)
+        rows = self.rows[:: -(-len(self.rows) // effort.vectors)]
+        vectors = self.placed(rows)
+        generator = _generator(self.config.seed, model.config.steps + 1)
+        graph = neighbour_graph(vectors, self.metric, generator, self._pulse, effort.queries)
         if len(self.held) >= FEWEST_TELLING:
-            self._distil(rows, graph)
+            self._distil(vectors, self._codes(rows), graph, effort)
         with torch.no_grad():
             model.codebooks.clamp_(-HALF, HALF)  # what float16 holds; beyond it there are outliers only
             codes = self._codes(rows)
-            fit_lengths(model, codes, float(graph.scores[:, :LATE_K].mean()))
-            self._tell(1.0, *self._errors(codes))
+            errors = self._errors(codes)
+            model.cpu()
+            fit_lengths(model, codes.cpu(), float(graph.scores[:, :LATE_K].mean()))
+            self._tell(1.0, *errors)
 
-    def _distil(self, rows: Vectors, graph: Graph) -> None:
+    def _distil(self, vectors: Tensor, codes: Tensor, graph: Graph, effort: Effort) -> None:
         """Folds a distilled decoder into the codebooks where it keeps more neighbours of vectors never seen: what was
         learned by heart does not.
         """
         model = self.model
         with torch.no_grad():
-            sums, plain, before = model.unpack(self._codes(rows)), model.codebooks.clone(), self._late_recall()
-        weight, bias = distilled(model, rows, sums, graph, self.metric, self.config.seed, self._pulse)
+            plain, before = model.codebooks.clone(), self._late_recall()
+        seconds, seed = max(self._seconds_left() / 2, 1e-3), self.config.seed
+        better = distilled(model, vectors, codes, graph, self.metric, effort, seconds, seed, self._pulse)
         with torch.no_grad():
-            model.codebooks.copy_(plain @ weight)
-            model.codebooks[0] += bias
+            model.codebooks.copy_(better)
             if self._late_recall() <= before:
                 model.codebooks.copy_(plain)
 
     def _stride(self, seconds: float) -> int:
         """Every how many-th vector to go on with, given the seconds of a step with all of them."""
-        if self.config.minutes is None:
-            return 1
-        left = 60 * self.config.minutes - (time.monotonic() - self._began)
         whole = seconds * (self.model.config.steps - self._timed - 1) / GROWING
-        return max(1, min(int(np.ceil(whole / max(left, 1e-3))), len(self.rows) // FEWEST_TIMED))
+        return max(1, min(int(np.ceil(whole / max(self._seconds_left(), 1e-3))), len(self.rows) // FEWEST_TIMED))
+
+    def _seconds_left(self) -> float:
+        """Of the minutes given, if any."""
+        return 60 * (self.config.minutes or np.inf) - (time.monotonic() - self._began)
+
+    def _projected(self, vectors: Vectors) -> Tensor:
+        """(n, dim) to (n, D)."""
+
+        def project(block: slice) -> Tensor:
+            return self.model.encode(self.placed(vectors[block]))
+
+        return torch.cat(self._mapped(project, len(vectors), PROJECTED))
 
     def _codes(self, vectors: Vectors) -> Tensor:
         """(n, dim) to (n, M) codes, on all threads."""
-        z, width = self.model.encode(torch.from_numpy(vectors)), self.model.config.refit_beam
-        books = Codebooks.of(self.model.codebooks)
-        return torch.cat(
-            mapped(lambda block: searched(z[block], books, width), len(z), 8 * BLOCK, self._threads, self._pulse)
-        )
+        z, width = self._projected(vectors) * self.model.weights, self.model.config.refit_beam
+        books = self.model.searched()
+        return torch.cat(self._mapped(lambda block: searched(z[block], books, width), len(z), 8 * BLOCK))
+
+    def _mapped(self, work: Callable[[slice], T], n: int, size: int) -> list[T]:
+        return mapped(work, n, size, self._threads, self._pulse, self.device)
 
     def _stepped(self, beam: Beam, books: Codebooks) -> Beam:
         width = self.model.config.training_beam
@@ -197,20 +236,24 @@ class _Training:
         def step(block: slice) -> Beam:
             return Beam(*(part[block] for part in beam)).step(books, 0, width).ordered()
 
-        parts = mapped(step, len(beam.errors), BLOCK, self._threads, self._pulse)
+        parts = self._mapped(step, len(beam.errors), BLOCK)
         return Beam(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+    def _left(self, beam: Beam) -> float:
+        """The squared error of the best codes in the beam, within the principal axes."""
+        return float((beam.residuals[:, 0] / self.model.weights).square().sum(dim=1).mean())
 
     def _errors(self, codes: Tensor) -> tuple[float, float]:
         """Within the principal axes: of evenly spaced vectors trained on, which have `codes`, and of those held out."""
         rows = self.rows[:: -(-len(self.rows) // len(codes))]
         pairs = ((rows, codes), (self.held, self._codes(self.held)))
-        seen, held = (self.model.encode(torch.from_numpy(part)) - self.model.unpack(own) for part, own in pairs)
+        seen, held = (self._projected(part) - self.model.unpack(own) for part, own in pairs)
         return float(seen.square().sum(dim=1).mean()), float(held.square().sum(dim=1).mean())
 
     def _tell(self, share: float, error: float, held_error: float) -> None:
         """Errors within the principal axes to shares of the whole variance, on the curve and to who asked for it."""
         if not self.curve:
-            held = torch.from_numpy(self.held)
+            held = self.placed(self.held)
             inside = self.model.encode(held).square().sum(dim=1)
             self._outside = float((self.model.standardized(held).square().sum(dim=1) - inside).mean())
         shares = ((value + self._outside) / self.model.dim for value in (error, held_error))
@@ -220,14 +263,14 @@ class _Training:
 
     def _pulse(self) -> None:
         """Says how far it is, at most once a second: whoever listens may also end the training."""
-        if self._progress is not None and time.monotonic() - self._told >= TELL_SECONDS:
+        if self._progress is not None and self.curve and time.monotonic() - self._told >= TELL_SECONDS:
             self._told = time.monotonic()
             self._progress(self._share, self.curve[-1])
 
     def _late_recall(self) -> float:
         """recall@10 among the held-out vectors alone, through their codes; vectors trained on ask."""
         queries = self.rows[:: -(-len(self.rows) // LATE_QUERIES)]
-        decoded = self.model.decode(self.model.unpack(self._codes(self.held))).numpy()
+        decoded = self.model.decode(self.model.unpack(self._codes(self.held))).cpu().numpy()
         found, truth = (exact_neighbours(base, queries, LATE_K, self.metric).rows for base in (decoded, self.held))
         return float(recall(found, truth).mean())
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from models.autoencoder import Autoencoder
 from models.checkpoint import Checkpoint, Epoch, copied
+from models.device import device_named
 from models.errors import BadConfig, TooFewVectors
 from models.metric import Vectors
 
@@ -90,7 +91,7 @@ def train(
     n, _ = vectors.shape
     if n < FEWEST:
         raise TooFewVectors(f"{n} vectors are too few to train on; {FEWEST} is the least")
-    device = torch.device(_device(config.device))
+    device = device_named(config.device)
     order = np.random.default_rng(config.seed).permutation(n)
     held_count = min(max(1, int(n * config.held_out)), 5_000)
     held_rows, rows = np.sort(order[:held_count]), order[held_count:]
@@ -148,12 +149,6 @@ def train(
     model.load_state_dict(best_state)
     model.cpu().eval()
     return TrainingRun(epochs, best, len(rows), before + time.monotonic() - began)
-
-
-def _device(name: str) -> str:
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return name
 
 
 def _generator(seed: int, epoch: int, device: torch.device) -> torch.Generator:

@@ -81,7 +81,7 @@ class Build:
             progress=self._trained,
             checkpoint=self._scratch / "checkpoint",
         )
-        codec.threads = torch.get_num_threads()
+        codec.threads, codec.device = torch.get_num_threads(), "auto"
         saved = codec.to_bytes()
         generation_id = self._start(codec, saved)
         last = self._encode(codec, generation_id, 0)

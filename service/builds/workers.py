@@ -29,7 +29,7 @@ def encode_all(tasks: Sequence[Task], codec: Codec, saved: Path, workers: int, d
         BuildError: an input changed, or a worker was killed.
     """
     if workers == 1 or len(tasks) < 2:
-        codec.threads = torch.get_num_threads()
+        codec.threads, codec.device = torch.get_num_threads(), "auto"
         for task in tasks:
             done(encode(task, codec))
         return 0

@@ -151,7 +151,7 @@ class Comparison:
             progress=lambda share, _: progress(candidate.name, share),
         ).codec
         train_seconds = time.perf_counter() - began
-        codec.threads = self.threads
+        codec.threads, codec.device = self.threads, "auto"
         code = Code.of(codec)
         found = {split: kept(code, vectors, sample.queries, self.metric) for split, vectors in searched.items()}
         shares = {
