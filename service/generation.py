@@ -28,7 +28,7 @@ from service.swap import PAGE, Fence, GenerationState, Report, Swap
 
 HELD_OUT, SHARE = 500, 20
 """Items set apart as queries of the certificate, or one in so many where there are few;"""
-HELD_OUT_FOR_CONTRACT, SHARE_FOR_CONTRACT = 1_000, 10
+HELD_OUT_FOR_CONTRACT, SHARE_FOR_CONTRACT = 1_000, 5
 """more of them where a contract is to be kept, since the interval counts and half of them are tuned on."""
 
 
