@@ -1,10 +1,10 @@
-"""Whether certificates hold: codecs of many seeds, certified under a contract, and then asked ten times as many fresh queries.
+"""Whether certificates hold: codecs of many seeds, certified under a contract, then asked ten times as many queries.
 
     python -m benchmarks.contracts vectors.npy --seeds 20
 
 One collection of the first 10,000 vectors, rows after them as queries; under each seed other items are held out and
-another codec is trained. A line a seed: the tuned oversample, the certified recall@10 and its interval, the recall@10 of
-the fresh queries, and whether it lies within and is above the contract. SQLite in a temporary folder, one thread.
+another codec is trained. A line a seed: the tuned oversample, the certified recall@10 and its interval, the recall@10
+of the fresh queries, and whether it lies within and is above the contract. SQLite in a temporary folder, one thread.
 """
 
 import argparse
@@ -73,10 +73,9 @@ def main() -> None:
             found = np.array([[int(hit.item.item_id) for hit in answer.hits] for answer in answers])
             value, low, high = (certificate["intervals"][f"recall@{K}"][end] for end in ("value", "low", "high"))
             real = float(recall(found, truth).mean())
-            within, above = within + (low <= real <= high), above + (real >= given.recall)
-            told = (
-                f"{value:.4f} | {low:.4f} to {high:.4f} | {real:.4f} | {low <= real <= high} | {real >= given.recall}"
-            )
+            inside, kept = low <= real <= high, real >= given.recall
+            within, above = within + inside, above + kept
+            told = f"{value:.4f} | {low:.4f} to {high:.4f} | {real:.4f} | {inside} | {kept}"
             print(f"| {seed} | {certificate['oversample']} | {told} |", flush=True)
         published = given.seeds - refused
         print(f"\n{published} published, {refused} refused; {within} within their interval, {above} above the contract")
