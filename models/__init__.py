@@ -16,7 +16,7 @@ from models.errors import (
     TooLittleTime,
     TrainingStopped,
 )
-from models.evaluation import Neighbours, exact_neighbours, interval, merged, recall, top
+from models.evaluation import Estimate, Neighbours, estimated, exact_neighbours, interval, merged, recall, top
 from models.flat import FlatCodec
 from models.kinds import CodecConfig, Fitted, fit, kind_of, load_codec
 from models.learned import LearnedCodec
@@ -50,6 +50,7 @@ __all__ = [
     "DenseAutoencoder",
     "DenseConfig",
     "Epoch",
+    "Estimate",
     "Fitted",
     "FlatCodec",
     "FloatSpace",
@@ -82,6 +83,7 @@ __all__ = [
     "Vectors",
     "can_draw",
     "decoded_scores",
+    "estimated",
     "exact_neighbours",
     "factories",
     "fit",

@@ -54,6 +54,11 @@ class BinaryConfig:
             if not 0 <= getattr(self, name) < float("inf"):
                 raise BadConfig(name, f"{getattr(self, name)} is not a number from 0 upwards")
 
+    def code_bytes(self, dim: int) -> int:
+        """Bytes of a code of a (D,) vector."""
+        del dim
+        return self.bits // 8
+
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "BinaryConfig":
         """The configuration that `dataclasses.asdict` and JSON wrote."""
@@ -94,7 +99,7 @@ class BinaryAutoencoder(Autoencoder):
     @property
     def code_bytes(self) -> int:
         """Bytes of one code."""
-        return self.config.bits // 8
+        return self.config.code_bytes(self.dim)
 
     def start(self, sample: Tensor, generator: torch.Generator) -> None:
         """Mean and scale, W from the rotated principal axes, D by least squares; keeps a pool of vectors."""

@@ -37,6 +37,11 @@ class DenseConfig:
             if len(widths) > 4 or any(not 1 <= width <= 65_536 for width in widths):
                 raise BadConfig(name, f"{list(widths)} is not a list of up to 4 widths between 1 and 65536")
 
+    def code_bytes(self, dim: int) -> int:
+        """Bytes of a code of a (D,) vector."""
+        del dim
+        return self.latent_type.code_bytes(self.latents)
+
     @classmethod
     def for_bytes(cls, dim: int, code_bytes: int, **others: Any) -> "DenseConfig":
         """The shape for (D,) vectors and a code of at most `code_bytes`: the finest type in which D latents fit, else

@@ -12,6 +12,8 @@ BLOCK = 16_384
 """Rows scored at once: 25 MB of 384 floats."""
 DRAWS = 1_000
 """Of a bootstrap."""
+Z = 1.959964
+"""Of the normal distribution, 95% lie within so many standard deviations."""
 
 
 class Neighbours(NamedTuple):
@@ -21,6 +23,14 @@ class Neighbours(NamedTuple):
     """(q, k), -1 where there were fewer than k."""
     scores: Scores
     """(q, k), minus infinity where there were fewer than k."""
+
+
+class Estimate(NamedTuple):
+    """A mean over queries, and the interval in which 95 of 100 such experiments have the true one."""
+
+    value: float
+    low: float
+    high: float
 
 
 def top(scores: Scores, rows: NDArray[np.int64], k: int) -> Neighbours:
@@ -80,3 +90,22 @@ def interval(values: NDArray[np.float64], seed: int = 0) -> tuple[float, float]:
     draws = np.random.default_rng(seed).integers(0, len(values), (DRAWS, len(values)))
     low, high = np.quantile(values[draws].mean(axis=1), (0.025, 0.975))
     return float(low), float(high)
+
+
+def estimated(recalls: NDArray[np.float64]) -> Estimate:
+    """The mean of (q,) queries' recall with its 95% interval: Wilson's score interval, for queries instead of hits.
+
+    Hits within a query fall together, so that q queries of k hits tell less than q k hits drawn singly would: with mean
+    p and variance s^2 over queries as much as m = q p (1 - p) / s^2 single ones (Kish 1965; Korn and Graubard 1998),
+    and as q where no query differs from another. Wilson's interval (1927) of m stays honest where a bootstrap over
+    queries is too narrow: at few queries, and at a recall near 1, where hardly any query errs.
+    """
+    queries, mean, variance = (
+        len(recalls),
+        float(recalls.mean()),
+        float(recalls.var(ddof=1)) if len(recalls) > 1 else 0.0,
+    )
+    drawn = queries * mean * (1 - mean) / variance if variance else queries
+    centre, half = mean + Z**2 / (2 * drawn), Z * np.sqrt(mean * (1 - mean) / drawn + Z**2 / (4 * drawn**2))
+    low, high = (float((centre + side * half) / (1 + Z**2 / drawn)) for side in (-1, 1))
+    return Estimate(mean, max(0.0, low), min(1.0, high))

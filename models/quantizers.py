@@ -100,6 +100,11 @@ class QuantizerConfig:
             raise BadConfig("factory", f"RQ{shape.m} takes {most} numbers at most, not {width}: begin with PCA{most},")
         return shape
 
+    def code_bytes(self, dim: int) -> int:
+        """Bytes of a code of a (D,) vector."""
+        shape = self.shape(dim)
+        return shape.m or SCALARS[shape.quantizer].code_bytes(shape.width)
+
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "QuantizerConfig":
         """The configuration that `dataclasses.asdict` and JSON wrote."""

@@ -42,6 +42,11 @@ class ResidualConfig:
             if not 1 <= getattr(self, name) <= most:
                 raise BadConfig(name, f"{getattr(self, name)} is not between 1 and {most}")
 
+    def code_bytes(self, dim: int) -> int:
+        """Bytes of a code of a (D,) vector."""
+        del dim
+        return self.steps
+
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "ResidualConfig":
         """The configuration that `dataclasses.asdict` and JSON wrote."""
@@ -90,7 +95,7 @@ class ResidualAutoencoder(Autoencoder):
     @property
     def code_bytes(self) -> int:
         """Bytes of one code."""
-        return self.config.steps
+        return self.config.code_bytes(self.dim)
 
     def double(self) -> "ResidualAutoencoder":
         """What projects a vector, in float64; codebooks stay as they are, for the search rounds them anyway."""

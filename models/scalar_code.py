@@ -23,6 +23,10 @@ class LatentType(StrEnum):
         """Bits of one latent."""
         return {LatentType.FLOAT16: 16, LatentType.INT8: 8, LatentType.INT4: 4}[self]
 
+    def code_bytes(self, latents: int) -> int:
+        """Bytes of one code; an odd number of int4 latents leaves half of the last byte empty."""
+        return (latents * self.bits + 7) // 8
+
 
 class ScalarCode(nn.Module):
     """Each latent on its own even grid of L + 1 = 2^bits values.
@@ -46,8 +50,8 @@ class ScalarCode(nn.Module):
 
     @property
     def code_bytes(self) -> int:
-        """Bytes of one code; an odd number of int4 latents leaves half of the last byte empty."""
-        return (self.latents * self.latent_type.bits + 7) // 8
+        """Bytes of one code."""
+        return self.latent_type.code_bytes(self.latents)
 
     def space(self) -> ScalarSpace:
         """The grids as an index reads them."""

@@ -68,6 +68,11 @@ class SparseConfig:
             if not 0 <= getattr(self, name) <= 1:
                 raise BadConfig(name, f"{getattr(self, name)} is not between 0 and 1")
 
+    def code_bytes(self, dim: int) -> int:
+        """Bytes of a code of a (D,) vector: two for an index, one for its value."""
+        del dim
+        return 3 * self.k
+
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "SparseConfig":
         """The configuration that `dataclasses.asdict` and JSON wrote."""
@@ -116,8 +121,8 @@ class SparseAutoencoder(Autoencoder):
 
     @property
     def code_bytes(self) -> int:
-        """Bytes of one code: two for an index, one for its value."""
-        return 3 * self.config.k
+        """Bytes of one code."""
+        return self.config.code_bytes(self.dim)
 
     def start(self, sample: Tensor, generator: torch.Generator) -> None:
         """Mean and scale; then W, D and c as the class says."""

@@ -8,6 +8,7 @@ from types import TracebackType
 import torch
 
 from service.catalog import Catalog
+from service.generations import Generations
 from service.jobs import Jobs
 from service.keeper import Keeper
 from service.keys import Keys
@@ -34,6 +35,7 @@ class Codewell:
         )
         self.jobs = Jobs(self.database)
         self.keys = Keys(self.database)
+        self.generations = Generations(self.database)
         self._runner = Runner(settings, self.database, self.jobs)
         self._poller = Poller(self.database, self.catalog, settings.poll_ms)
         self._keeper = Keeper(self.catalog, snapshots, settings.snapshot_at) if snapshots is not None else None

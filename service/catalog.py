@@ -14,6 +14,7 @@ from models import Metric
 from service.batch import Batch
 from service.codec_spec import CodecSpec, DenseSpec
 from service.collection import Collection
+from service.contract import ContractSpec
 from service.errors import AliasNotFound, CollectionExists, CollectionNotFound, Conflict, InvalidInput
 from service.item import Malformed, NewItem
 from service.originals import Originals
@@ -37,6 +38,7 @@ class Description:
     encoder: str | None
     originals: Originals
     codec: Mapping[str, Any]
+    contract: Mapping[str, Any] | None
     items: int
     seq: int
     generation: int | None
@@ -143,6 +145,7 @@ class Catalog:
         metric: Metric = Metric.COSINE,
         encoder: str | None = None,
         codec: CodecSpec | None = None,
+        contract: ContractSpec | None = None,
         originals: Originals = Originals.FLOAT32,
     ) -> Collection:
         """Makes a collection; its dimension is the given one or its encoder's.
@@ -164,7 +167,9 @@ class Catalog:
             raise InvalidInput("give a dimension, or an encoder that has one", field="dimension")
         if not 1 <= dimension <= self._max_dimension:
             raise InvalidInput(f"{dimension} is not between 1 and {self._max_dimension}", field="dimension")
-        codec.config(dimension)
+        config = codec.config(dimension)
+        if contract is not None:
+            contract.check(config, dimension)
         row = CollectionRow(
             name=name,
             dimension=dimension,
@@ -173,6 +178,7 @@ class Catalog:
             encoder_identity=self.encoders[encoder].identity if encoder is not None else None,
             originals=originals.value,
             codec=codec.model_dump(mode="json"),
+            contract=None if contract is None else contract.stored(),
             created_at=time.time(),
         )
         with self._database.naming() as session:
@@ -264,6 +270,7 @@ def _described(session: Session, row: CollectionRow) -> Description:
         encoder=row.encoder,
         originals=Originals(row.originals),
         codec=row.codec,
+        contract=row.contract,
         items=row.item_count,
         seq=row.seq,
         generation=row.generation_id,

@@ -1,67 +1,110 @@
 """What was measured of a generation before it was published. Knows no training and no HTTP."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
 
+import faiss
 import numpy as np
+import torch
 
-from models import Vectors, recall
-from service.index.exact import exact_search
-from service.index.segment import IndexKind, RowArray
-from service.index.view import View
-from service.search import Originals, Plan, Stage, search
+from models import Estimate, estimated
+from service.index.segment import IndexKind
+from service.questions import Questions
+from service.search import OVERSAMPLE, Originals, Plan, Stage, search
+from service.tuning import highest, tuned
 
 K = 10
-OVERSAMPLE = 10
-
-
-class HeldOut(NamedTuple):
-    """Items that the codec was not trained on; each is a query that must not find itself."""
-
-    rows: RowArray
-    """(q,)"""
-    vectors: Vectors
-    """(q, D)"""
+KINDS = (IndexKind.FAISS, IndexKind.BUCKETS)
+STAGES = (Stage.REFINE, Stage.RESCORE)
+TIMED = 100
+"""Queries asked one by one for the latency."""
 
 
 def measure(
-    view: View,
-    held_out: HeldOut,
-    blocks: Iterable[tuple[RowArray, Vectors]],
-    originals: Originals,
-    kinds: Sequence[IndexKind] = (IndexKind.FAISS, IndexKind.BUCKETS),
-    stages: Sequence[Stage] = (Stage.REFINE, Stage.RESCORE),
+    asked: Questions,
+    items: int,
+    oversample: int = OVERSAMPLE,
+    kinds: Sequence[IndexKind] = KINDS,
+    stages: Sequence[Stage] = STAGES,
 ) -> dict[str, Any]:
-    """recall@10 of the held-out items against exact search over all `blocks`, for each index and stage.
+    """recall@10 against exact search for each index and stage; for the default, which is FAISS to the last of `stages`,
+    recall@1, 10 and 100 with their intervals.
 
     `total_bytes` a vector counts codes, row ids, bitmap and the codec itself; for buckets the hash tables too, which
     are only built when a search asks for them.
     """
-    truth = exact_search(blocks, held_out.vectors, K + 1, view.codec.metric)
-    true_rows = np.stack([_others(rows, own) for rows, own in zip(truth.rows, held_out.rows, strict=True)])
-    items = max(1, len(view))
+    view = asked.view
     figures: dict[str, dict[str, float]] = {}
     total_bytes: dict[str, float] = {}
     for kind in kinds:
-        figures[kind] = {}
-        for stage in stages:
-            found = search(view, held_out.vectors, Plan(K + 1, OVERSAMPLE, kind, stage), originals)
-            rows = np.stack([_others(rows, own) for rows, own in zip(found.rows, held_out.rows, strict=True)])
-            figures[kind][stage] = round(float(recall(rows, true_rows).mean()), 4)
-        total_bytes[kind] = round((view.ram_bytes + view.codec.ram_bytes) / items, 2)
+        figures[kind] = {stage: round(float(asked.recall(K, oversample, kind, stage).mean()), 4) for stage in stages}
+        total_bytes[kind] = round((view.ram_bytes + view.codec.ram_bytes) / max(1, items), 2)
+    default = {k: estimated(asked.recall(k, oversample, IndexKind.FAISS, stages[-1])) for k in asked.depths}
     return {
-        "items": len(view),
-        "queries": len(held_out.rows),
+        "items": items,
+        "queries": len(asked),
         "k": K,
-        "oversample": OVERSAMPLE,
+        "oversample": oversample,
         "recall@10": figures,
+        "stage": stages[-1],
+        "intervals": _told(default),
         "code_bytes": view.codec.code_bytes,
         "total_bytes": total_bytes,
         "original_bytes": 4 * view.codec.dim,
-        "fingerprint": view.codec.fingerprint,
+        "codec_ram_bytes": view.codec.ram_bytes,
     }
 
 
-def _others(rows: RowArray, own: int) -> RowArray:
-    """The first K of `rows` without the query's own."""
-    return np.concatenate((rows[rows != own], np.full(1, -1, np.int64)))[:K]
+def certify(
+    asked: Questions, items: int, stages: Sequence[Stage], least: Mapping[int, float], most_oversample: int
+) -> dict[str, Any]:
+    """Tunes the oversample on half of the queries to the recalls, by k, that a contract asks for, and measures on the
+    other half. Where it asks for none, nothing is tuned and all queries are measured.
+    """
+    least = {k: recall for k, recall in least.items() if k in asked.depths}
+    if not least:
+        return measure(asked, items, stages=stages)
+    tuning, certifying = asked.halves()
+    tried = tuned(tuning, stages[-1], least, most_oversample)
+    oversample = tried[-1].oversample
+    certificate = measure(certifying, items, oversample, stages=stages) | {
+        "tuned_on": len(tuning),
+        "tuning": [{"oversample": one.oversample, **_told(one.recall)} for one in tried],
+        "most_oversample": highest(least, most_oversample),
+    }
+    if stages[-1] is not Stage.RESCORE:
+        rescored = {k: certifying.recall(k, oversample, IndexKind.FAISS, Stage.RESCORE) for k in least}
+        certificate["with_originals"] = _told({k: estimated(recalls) for k, recalls in rescored.items()})
+    return certificate
+
+
+def latency(asked: Questions, certificate: Mapping[str, Any], originals: Originals) -> dict[str, float]:
+    """Milliseconds that half and 99 of 100 of default searches for ten hits take, one at a time, in this process."""
+    plan = Plan(K, certificate["oversample"], IndexKind.FAISS, certificate["stage"])
+    took = []
+    for vector in asked.vectors[:TIMED]:
+        began = time.perf_counter()
+        search(asked.view, vector[None], plan, originals)
+        took.append(1000 * (time.perf_counter() - began))
+    return {name: round(float(np.quantile(took, share)), 2) for name, share in (("p50", 0.5), ("p99", 0.99))}
+
+
+def versions() -> dict[str, str]:
+    """Of what made the codec and measured it."""
+    return {
+        "codewell": version("codewell"),
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "faiss": faiss.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def _told(recall: Mapping[int, Estimate]) -> dict[str, dict[str, float]]:
+    return {
+        f"recall@{k}": {name: round(value, 4) for name, value in estimate._asdict().items()}
+        for k, estimate in recall.items()
+    }

@@ -7,6 +7,8 @@ items and kept the others; 130 Ctrl-C. Nothing heavy is imported before a comman
 import json
 import sys
 import time
+from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -156,6 +158,16 @@ def train(
     factory: Annotated[
         str | None, typer.Option(help="Instead of an autoencoder, FAISS's quantiser of this name: OPQ32_192,PQ32x8.")
     ] = None,
+    contract: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="RECALL=LEAST",
+            help="Publish only what keeps it, such as recall@10=0.9; also recall@1 and recall@100, each by an option.",
+        ),
+    ] = None,
+    max_bytes: Annotated[
+        int | None, typer.Option(min=1, help="Most bytes of a code that the contract allows; --bytes, where not given.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the vectors, at most.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Ends training after this long.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Same seed and vectors: same codec.")] = None,
@@ -168,9 +180,9 @@ def train(
     """Train a codec on a collection and publish it.
 
     Search and ingest go on meanwhile. Prints what was measured before publishing. Ctrl-C only stops watching: the job
-    goes on. Exit code 1: the job failed or was cancelled.
+    goes on. Exit code 1: the job failed or was cancelled, or the codec did not keep its contract and was not published.
     """
-    from service.watch import asked_codec, begun, followed, saved_pictures
+    from service.watch import asked_codec, asked_contract, begun, saved_pictures
 
     if factory is not None and (kind is not None or size is not None):
         raise typer.BadParameter("it says kind and bytes itself: not with --kind or --bytes", param_hint="--factory")
@@ -185,6 +197,12 @@ def train(
             raise typer.BadParameter(f"the folder cannot be made: {error}", param_hint="--plot") from error
     training = {"epochs": epochs, "minutes": minutes, "seed": seed}
     body: dict[str, Any] = {"training": {name: value for name, value in training.items() if value is not None}}
+    try:
+        wanted = asked_contract(contract or [], max_bytes)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--contract") from error
+    body |= {"contract": wanted} if wanted else {}
+    size = size or max_bytes
     with _client(url) as client:
         if factory is not None:
             body["codec"] = {"kind": "faiss", "factory": factory}
@@ -194,15 +212,7 @@ def train(
         if no_wait:
             typer.echo(job["id"])
             return
-        try:
-            job = followed(client, job, f"train {collection}")
-        except (KeyboardInterrupt, ClientError) as error:
-            typer.echo(f"\njob {job['id']} was not cancelled: `codewell status` shows how far it is", err=True)
-            if isinstance(error, ClientError):
-                raise
-            raise typer.Exit(130) from None
-        if job["state"] != "succeeded":
-            _fail(f"job {job['id']} {job['state']}: {job['message']}")
+        job = _ended(client, job, f"train {collection}")
         pictures = None if plot is None else saved_pictures(client, job, plot)
     result = job["result"]
     if not sys.stdout.isatty():
@@ -217,6 +227,44 @@ def train(
 
 
 @app.command()
+def rollback(
+    collection: CollectionName = "default",
+    url: Url = None,
+    generation: Annotated[
+        int | None, typer.Option(min=1, help="One that is kept; without it, the one published last before this one.")
+    ] = None,
+) -> None:
+    """Go back to a codec that was published before.
+
+    Items that came since get their codes first, while search and ingest go on. Done twice, it leaves the collection
+    where it was. Exit code 1: no such codec is kept, or the job failed.
+    """
+    with _client(url) as client:
+        job = _ended(client, client.rollback(collection, generation), f"rollback {collection}")
+    result = job["result"]
+    if sys.stdout.isatty():
+        typer.echo(f"generation {result['generation']} is published instead of {result['before']}")
+    else:
+        typer.echo(json.dumps({"job": job["id"], "state": job["state"]} | result))
+
+
+@app.command()
+def certificate(collection: CollectionName = "default", url: Url = None, as_json: Json = False) -> None:
+    """Show what was measured of a collection's codec before it was published.
+
+    Exit code 1: nothing is published yet.
+    """
+    with _client(url) as client:
+        told = client.certificate(collection)
+    if as_json:
+        typer.echo(json.dumps(told))
+        return
+    published = datetime.fromtimestamp(told["published_at"]).astimezone()
+    typer.echo(f"generation {told['generation']} of {told['collection']}, published {published:%Y-%m-%d %H:%M %Z}")
+    print_certificate(told["certificate"])
+
+
+@app.command()
 def search(
     text: Annotated[str | None, typer.Argument(metavar="[TEXT]", help="What to look for.")] = None,
     item_id: Annotated[str | None, typer.Option("--id", help="Instead of a text: more like this item.")] = None,
@@ -226,7 +274,10 @@ def search(
     index: Annotated[
         Literal["faiss", "buckets", "exact"], typer.Option(help="What finds the shortlist; exact reads every original.")
     ] = "faiss",
-    oversample: Annotated[int, typer.Option(min=1, help="The shortlist has k times as many items.")] = 10,
+    oversample: Annotated[
+        int | None,
+        typer.Option(min=1, help="The shortlist has k times as many items; without it, what the codec was tuned to."),
+    ] = None,
     stage: Annotated[
         Literal["shortlist", "refine", "rescore"] | None,
         typer.Option(help="Where to stop; rescore, the default where originals are kept, reads them."),
@@ -244,8 +295,8 @@ def search(
     if (text is None) == (item_id is None):
         raise typer.BadParameter("give either a text or --id", param_hint="TEXT")
     asked = {"text": text} if text is not None else {"id": item_id}
-    body: dict[str, Any] = {"collection": collection, "k": k, "index": index, "oversample": oversample} | asked
-    body |= {"stage": stage} if stage is not None else {}
+    body: dict[str, Any] = {"collection": collection, "k": k, "index": index} | asked
+    body |= {name: value for name, value in (("oversample", oversample), ("stage", stage)) if value is not None}
     if wanted is not None:
         try:
             body["filter"] = json.loads(wanted)
@@ -280,6 +331,26 @@ def status(url: Url = None, as_json: Json = False) -> None:
     if told["detail"] is not None:
         _fail(told["detail"] if told["ready"] else f"not ready: {told['detail']}")
     print_status(told)
+
+
+def _ended(client: Client, job: Mapping[str, Any], label: str) -> Mapping[str, Any]:
+    """The job once it has succeeded; leaves the command where it did not, with what was measured."""
+    from service.watch import followed
+
+    try:
+        job = followed(client, job, label)
+    except (KeyboardInterrupt, ClientError) as error:
+        typer.echo(f"\njob {job['id']} was not cancelled: `codewell status` shows how far it is", err=True)
+        if isinstance(error, ClientError):
+            raise
+        raise typer.Exit(130) from None
+    if job["state"] != "succeeded":
+        if job["result"] is not None:
+            typer.echo(
+                json.dumps({"job": job["id"], "state": job["state"], "certificate": job["result"]["certificate"]})
+            )
+        _fail(f"job {job['id']} {job['state']}: {job['message']}")
+    return job
 
 
 def _client(url: str | None) -> Client:

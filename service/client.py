@@ -161,6 +161,15 @@ class Client:
         """Queues a training and answers its job."""
         return self._call("POST", _path("collections", collection) + "/train", body)
 
+    def rollback(self, collection: str, generation: int | None = None) -> dict[str, Any]:
+        """Queues the way back to a generation that is kept, and answers its job."""
+        body = {} if generation is None else {"generation": generation}
+        return self._call("POST", _path("collections", collection) + "/rollback", body)
+
+    def certificate(self, collection: str) -> dict[str, Any]:
+        """What was measured of the published codec."""
+        return self._call("GET", _path("collections", collection) + "/certificate")
+
     def job(self, job_id: str) -> dict[str, Any]:
         """How far a job is, and how it ended."""
         return self._call("GET", _path("jobs", job_id))

@@ -144,7 +144,7 @@ def print_certificate(certificate: Mapping[str, Any]) -> None:
     """The figures that were measured before a generation was published."""
     total = certificate["total_bytes"]
     rows = [
-        (index, rate(of["refine"]), rate(of["rescore"]), certificate["code_bytes"], f"{total[index]:.1f}")
+        (index, rate(of["refine"]), rate(of.get("rescore")), certificate["code_bytes"], f"{total[index]:.1f}")
         for index, of in certificate["recall@10"].items()
     ]
     read = f"{certificate['k'] * certificate['oversample']} originals read"
@@ -153,6 +153,12 @@ def print_certificate(certificate: Mapping[str, Any]) -> None:
         ("index", "codes only", read, "bytes a code", "bytes a vector in all"),
         rows,
     )
+    for name, of in certificate.get("intervals", {}).items():
+        asked = certificate.get("contract", {}).get(name)
+        sys.stdout.write(
+            f"{name} of a default search is {of['value']:.3f}, 95% interval {of['low']:.3f} to {of['high']:.3f}"
+            + (f"; the contract asks for {asked:g}\n" if asked is not None else "\n")
+        )
     sys.stdout.write(
         f"An original vector has {certificate['original_bytes']:,} bytes; 'in all' counts ids, tables and the codec.\n"
     )

@@ -17,6 +17,7 @@ CodewellError            500
 │   ├── JobNotFound
 │   ├── KeyNotFound
 │   ├── PictureNotFound
+│   ├── GenerationNotFound
 │   └── AliasNotFound
 ├── Conflict             409
 │   ├── CollectionExists
@@ -27,7 +28,9 @@ CodewellError            500
 │   ├── TooFewItems
 │   ├── OriginalsDropped       only codes are left, and this needs the vectors
 │   ├── NotSparse              latents are those of a sparse codec
-│   └── NotTrained             a code was asked for before there is a codec
+│   ├── NotTrained             a code was asked for before there is a codec
+│   ├── NotKept                the generation's codes were freed, or never published
+│   └── ContractBroken         a codec keeps less than was asked for; nothing was published
 ├── BuildError           500   a batch build cannot go on
 │   ├── TooManyRejects
 │   └── DamagedGeneration      a built folder is not what its manifest says
@@ -40,7 +43,7 @@ CodewellError            500
 └── StorageFull          507
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class CodewellError(Exception):
@@ -203,6 +206,12 @@ class PictureNotFound(NotFound):
     title = "Picture not found"
 
 
+class GenerationNotFound(NotFound):
+    """The collection has no such generation, or none yet."""
+
+    title = "Generation not found"
+
+
 class AliasNotFound(NotFound):
     """No alias has that name."""
 
@@ -281,6 +290,23 @@ class OriginalsDropped(Conflict):
     """Only codes are left, and this needs the vectors."""
 
     title = "Originals dropped"
+
+
+class NotKept(Conflict):
+    """There is no way back to the generation: its codes were freed, or it was never published."""
+
+    title = "Generation not kept"
+
+
+class ContractBroken(Conflict):
+    """A codec keeps less than its contract asks for: it was measured and not published."""
+
+    title = "Contract broken"
+
+    def __init__(self, detail: str, result: dict[str, Any]) -> None:
+        super().__init__(detail, field="contract")
+        self.result = result
+        """Of the job: the generation's number and its certificate."""
 
 
 class OtherEncoder(Conflict):

@@ -42,6 +42,7 @@ class Follower:
         self._applying = Lock()
         self._view: View | None = None
         self._codecs: dict[int, Codec] = {}
+        self._oversamples: dict[int, int] = {}
 
     def view(self, min_seq: int = 0, wait_seconds: float = 0) -> View:
         """The view as it is, loaded the first time; one that is behind `min_seq` is caught up.
@@ -147,6 +148,20 @@ class Follower:
             np.concatenate([np.empty(0, np.int64), *(rows for rows, _ in pages)]),
             np.concatenate([np.empty((0, codec.code_bytes), np.uint8), *(codes for _, codes in pages)]),
         )
+
+    def oversample(self, generation_id: int) -> int:
+        """What searches with the generation's codes take where they name none, read once.
+
+        Raises:
+            CollectionNotFound: it was deleted.
+        """
+        if generation_id not in self._oversamples:
+            with self._database.reading() as session:
+                row = session.get(GenerationRow, generation_id)
+            if row is None:
+                raise CollectionNotFound(self.name, field="collection")
+            self._oversamples[generation_id] = row.oversample
+        return self._oversamples[generation_id]
 
     def codec(self, session: Session, generation_id: int | None) -> Codec:
         """The codec of a generation, read once; the flat one where nothing is trained."""

@@ -1,40 +1,35 @@
 """How a generation comes to be: sample, train, encode everything, measure, publish. Runs in a job's own process."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from models import Codec, Epoch, Metric, Vectors, fit, prepared
-from service.certificate import HeldOut, measure
+from service.certificate import certify, latency, versions
 from service.codec_spec import TrainingSpec, codec_spec
-from service.errors import CollectionNotFound, TooFewItems
+from service.contract import ContractSpec
+from service.errors import ContractBroken, TooFewItems
 from service.index.segment import RowArray
 from service.index.view import View
 from service.jobs import FEWEST_ITEMS
-from service.originals import KEPT_SAMPLE, Originals, decoded
+from service.originals import KEPT_SAMPLE, Originals
 from service.pictures import draw
+from service.questions import HeldOut, Questions
 from service.search import Stage
-from service.store import payload, store
+from service.store import payload
 from service.store.database import Database
-from service.store.tables import CollectionRow, GenerationRow
+from service.store.tables import GenerationRow
+from service.swap import PAGE, Fence, GenerationState, Report, Swap
 
-PAGE = 5_000
-HELD_OUT = 500
-"""Items set apart as queries of the certificate; a twentieth where there are few."""
-
-Report = Callable[[float, str], None]
-"""Progress 0..1 and what is being done; raises TrainingStopped where the job is to end."""
-
-
-Fence = Callable[[Session], object]
-"""Called in each transaction that publishes or frees: raises TrainingStopped where another start has the job now."""
+HELD_OUT, SHARE = 500, 20
+"""Items set apart as queries of the certificate, or one in so many where there are few;"""
+HELD_OUT_FOR_CONTRACT, SHARE_FOR_CONTRACT = 1_000, 5
+"""more of them where a contract is to be kept, since the interval counts and half of them are tuned on."""
 
 
 class Build:
@@ -54,27 +49,36 @@ class Build:
         self._scratch = scratch
         self._report = report
         self._fence = fence
+        self._swap = Swap(database, collection_id, report, fence)
         with database.reading() as session:
-            row = self._row(session)
+            row = self._swap.row(session)
             self._dim, self._metric = row.dimension, Metric(row.metric)
             self._drops = row.originals == Originals.DROP
-            self._spec = codec_spec(parameters.get("codec") or row.codec)
+            self._config = codec_spec(parameters.get("codec") or row.codec).config(self._dim)
+            asked = parameters.get("contract") or row.contract
+        self._contract = None if asked is None else ContractSpec.model_validate(asked)
         self._training = TrainingSpec.model_validate(parameters.get("training") or {})
 
-    def run(self, train_sample: int) -> dict[str, Any]:
+    def run(self, train_sample: int, *, keep: int = 1, most_oversample: int = 100) -> dict[str, Any]:
         """Trains, encodes, measures and publishes; returns what the job shows as its result.
+
+        The `keep` generations before it are kept. A contract's recall is tuned to with an oversample of at most
+        `most_oversample`.
 
         Raises:
             TooFewItems, CollectionNotFound, TrainingStopped, CodecError
+            InvalidInput, ContractBroken: codes are longer, or their recall is lower, than the contract allows.
         """
         began = time.monotonic()
         if (published := self._published_already()) is not None:
             return published
+        if self._contract is not None:
+            self._contract.check(self._config, self._dim)
         self._report(0.0, "reading vectors")
-        self._sweep()
+        self._swap.sweep(keep)
         held_out, vectors = self._sample(train_sample)
         fitted = codec, run = fit(
-            self._spec.config(self._dim),
+            self._config,
             vectors,
             self._metric,
             self._training.config(),
@@ -84,31 +88,40 @@ class Build:
         codec.threads, codec.device = torch.get_num_threads(), "auto"
         saved = codec.to_bytes()
         generation_id = self._start(codec, saved)
-        last = self._encode(codec, generation_id, 0)
+        last = self._swap.encode(codec, generation_id, 0, (0.6, 0.9))
         self._report(0.9, "measuring recall")
-        certificate = self._measure(codec, generation_id, held_out)
-        certificate |= {
+        certificate = self._certified(codec, generation_id, held_out, most_oversample) | {
             "held_out_error": round(run.best.held_out_error, 5),
             "trained_on": run.trained_on,
             "training_seconds": round(run.seconds, 2),
-            "codec": {"kind": codec.kind, **asdict(self._spec.config(self._dim))},
+            "codec": {"kind": codec.kind, **asdict(self._config)},
             "seed": self._training.seed,
+            "versions": versions(),
+            "measured_at": time.time(),
         }
         self._report(0.95, "drawing pictures")
         pictures = draw(fitted, vectors, held_out.vectors, self._scratch)
-        self._report(0.97, "publishing")
-        self._publish(codec, generation_id, certificate, last)
-        self._sweep()
-        self._drop_originals()
-        self._database.reclaim()
-        return {
+        result = {
             "generation": generation_id,
             "certificate": certificate,
             "curve": [epoch._asdict() for epoch in run.epochs],
             "pictures": list(pictures.names),
             "no_pictures": pictures.reason,
-            "seconds": round(time.monotonic() - began, 2),
         }
+        self._report(0.97, "publishing")
+        if self._contract is not None and (broken := self._contract.broken(certificate)):
+            self._swap.refuse(generation_id, certificate)
+            remedies = "; or ".join(self._contract.remedies(certificate))
+            raise ContractBroken(
+                f"nothing was published: {'; '.join(broken)}. What could meet it: {remedies}",
+                result | {"seconds": round(time.monotonic() - began, 2)},
+            )
+        last = self._swap.encode(codec, generation_id, last, (0.97, 0.98))  # most of what came while measuring
+        self._swap.publish(codec, generation_id, last, GenerationState.BUILDING, certificate)
+        self._swap.sweep(keep)
+        self._drop_originals()
+        self._database.reclaim()
+        return result | {"seconds": round(time.monotonic() - began, 2)}
 
     def _sample(self, most: int) -> tuple[HeldOut, Vectors]:
         """Held-out queries, and the training vectors as a memory map of prepared float32.
@@ -125,7 +138,9 @@ class Build:
             raise TooFewItems(f"the collection has {count} items; training needs {FEWEST_ITEMS}", field="collection")
         rng = np.random.default_rng(self._training.seed)
         order = rng.permutation(count)
-        queries = min(HELD_OUT, count // 20)
+        queries = min(HELD_OUT, count // SHARE)
+        if self._contract is not None:
+            queries = min(HELD_OUT_FOR_CONTRACT, count // SHARE_FOR_CONTRACT)
         chosen = np.zeros(count, np.int8)
         chosen[order[:queries]] = 2
         chosen[order[queries : queries + most]] = 1
@@ -133,7 +148,7 @@ class Build:
         self._scratch.mkdir(parents=True, exist_ok=True)
         vectors = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(size, self._dim))
         rows, held, position, written = [], [], 0, 0
-        for page_rows, page in self._blocks():
+        for page_rows, page in self._swap.blocks():
             kinds = chosen[position : position + len(page)]  # items that came after counting are left out
             position += len(page)
             page_rows, page = page_rows[: len(kinds)], prepared(page[: len(kinds)], self._metric)
@@ -156,10 +171,10 @@ class Build:
 
     def _start(self, codec: Codec, saved: bytes) -> int:
         with self._database.writing() as session:
-            self._row(session, lock=True)
+            self._swap.row(session, lock=True)
             generation = GenerationRow(
                 collection_id=self._id,
-                state="building",
+                state=GenerationState.BUILDING,
                 codec=saved,
                 fingerprint=codec.fingerprint,
                 certificate={},
@@ -169,25 +184,7 @@ class Build:
             session.flush()
             return generation.id
 
-    def _encode(self, codec: Codec, generation_id: int, last: int) -> int:
-        """Stores the codes of the rows after `last` and returns the new last one; rows deleted meanwhile get none."""
-        done = 0
-        with self._database.reading() as session:
-            total = max(1, payload.count_rows(session, self._id))
-        while True:
-            with self._database.reading() as session:
-                page = payload.vectors_without_code(session, self._id, generation_id, last, PAGE)
-            if not page:
-                return last
-            codes = _encoded(codec, page)
-            with self._database.writing() as session:
-                self._row(session, lock=True)
-                alive = payload.rows_alive(session, self._id, page[0][0], page[-1][0])
-                payload.add_codes(session, generation_id, [entry for entry in codes if entry[0] in alive])
-            last, done = page[-1][0], done + len(page)
-            self._report(0.6 + 0.3 * min(1.0, done / total), f"encoding: {done} of {total} items")
-
-    def _measure(self, codec: Codec, generation_id: int, held_out: HeldOut) -> dict[str, Any]:
+    def _certified(self, codec: Codec, generation_id: int, held_out: HeldOut, most_oversample: int) -> dict[str, Any]:
         rows, codes, last = [], [], 0
         while True:
             with self._database.reading() as session:
@@ -201,32 +198,14 @@ class Build:
             raise TooFewItems("the items were deleted during training", field="collection")
         view = View.of(generation_id, codec, 0, np.concatenate(rows), np.concatenate(codes))
         # What came since the codes were made is in neither: it would be missed without being lost.
-        blocks = ((kept[kept <= last], vectors[kept <= last]) for kept, vectors in self._blocks())
+        blocks = ((kept[kept <= last], vectors[kept <= last]) for kept, vectors in self._swap.blocks())
+        asked = Questions.of(view, held_out, blocks)
         stages = (Stage.REFINE,) if self._drops else (Stage.REFINE, Stage.RESCORE)
-        return measure(view, held_out, blocks, self._originals, stages=stages)
-
-    def _publish(self, codec: Codec, generation_id: int, certificate: dict[str, Any], last: int) -> None:
-        """Encodes what came last under the collection's lock and swaps. Rows ascend: up to `last` all have codes."""
-        last = self._encode(codec, generation_id, last)  # most of what came while measuring, before the lock is taken
-        with self._database.writing() as session:
-            row = self._row(session, lock=True)
-            self._fence(session)
-            while page := payload.vectors_without_code(session, self._id, generation_id, last, PAGE):
-                payload.add_codes(session, generation_id, _encoded(codec, page))
-                last = page[-1][0]
-            generation = session.get_one(GenerationRow, generation_id)
-            generation.state, generation.certificate = "published", certificate
-            row.generation_id = generation_id
-
-    def _sweep(self) -> None:
-        """Frees the codes of generations that are not published: old ones, and those of builds that were cut off."""
-        for generation_id in self._unpublished():
-            freed = True
-            while freed:
-                with self._database.writing() as session:
-                    self._fence(session)
-                    freed = payload.retire_codes(session, generation_id, PAGE)
-                    session.get_one(GenerationRow, generation_id).state = "retired"
+        contract = self._contract
+        least = {} if contract is None else contract.recalls
+        certificate = certify(asked, len(view), stages, least, most_oversample)
+        certificate["latency_ms"] = latency(asked, certificate, self._originals)
+        return certificate if contract is None else certificate | {"contract": contract.stored()}
 
     def _drop_originals(self) -> None:
         """Frees the vectors that have codes now, but for a sample, evenly over the rows."""
@@ -239,7 +218,7 @@ class Build:
             with self._database.writing() as session:
                 self._fence(session)
                 rows = payload.rows_after(session, self._id, last, PAGE)
-                coded = payload.codes_by_row(session, self._row(session).generation_id or 0, rows)
+                coded = payload.codes_by_row(session, self._swap.row(session).generation_id or 0, rows)
                 payload.drop_vectors(session, self._id, [row for row in rows if row % every and row in coded])
             if not rows:
                 return
@@ -248,7 +227,7 @@ class Build:
     def _published_already(self) -> dict[str, Any] | None:
         """The result of a job that was cut off after it had published, where vectors may be gone already."""
         with self._database.reading() as session:
-            row = self._row(session)
+            row = self._swap.row(session)
             if not self._drops or row.generation_id is None:
                 return None
             certificate = session.get_one(GenerationRow, row.generation_id).certificate
@@ -257,35 +236,6 @@ class Build:
         self._database.reclaim()
         return result | {"no_pictures": "the job was cut off after it had published"}
 
-    def _unpublished(self) -> list[int]:
-        with self._database.reading() as session:
-            published = self._row(session).generation_id
-            kept = select(GenerationRow.id).where(
-                GenerationRow.collection_id == self._id, GenerationRow.state != "retired"
-            )
-            return [generation_id for generation_id in session.scalars(kept) if generation_id != published]
-
-    def _blocks(self) -> Iterator[tuple[RowArray, Vectors]]:
-        last = 0
-        while True:
-            with self._database.reading() as session:
-                page = payload.vectors_after(session, self._id, last, PAGE)
-            if not page:
-                return
-            yield np.array([row for row, _ in page], np.int64), decoded([vector for _, vector in page], self._dim)
-            last = page[-1][0]
-
     def _originals(self, rows: RowArray) -> Mapping[int, bytes]:
         with self._database.reading() as session:
             return payload.vectors_by_row(session, self._id, rows.tolist())
-
-    def _row(self, session: Session, *, lock: bool = False) -> CollectionRow:
-        row = store.lock_collection(session, self._id) if lock else session.get(CollectionRow, self._id)
-        if row is None:
-            raise CollectionNotFound("the collection was deleted", field="collection")
-        return row
-
-
-def _encoded(codec: Codec, page: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
-    codes = codec.encode(decoded([vector for _, vector in page], codec.dim))
-    return [(row, code.tobytes()) for (row, _), code in zip(page, codes, strict=True)]

@@ -11,11 +11,21 @@ from sqlalchemy import ColumnElement, exists, select, update
 from sqlalchemy.orm import Session
 
 from models import TrainingStopped
-from service.errors import CollectionNotFound, Conflict, JobNotFound, OriginalsDropped, PictureNotFound, TooFewItems
+from service.errors import (
+    CollectionNotFound,
+    Conflict,
+    GenerationNotFound,
+    JobNotFound,
+    NotKept,
+    OriginalsDropped,
+    PictureNotFound,
+    TooFewItems,
+)
 from service.originals import Originals
 from service.store import store
 from service.store.database import Database
-from service.store.tables import CollectionRow, JobRow, PictureRow
+from service.store.tables import CollectionRow, GenerationRow, JobRow, PictureRow
+from service.swap import GenerationState
 
 
 class JobState(StrEnum):
@@ -69,8 +79,7 @@ class Jobs:
         """Queues a job.
 
         Raises:
-            CollectionNotFound; TooFewItems; OriginalsDropped; Conflict: one of the kind is queued or running for the
-                collection.
+            CollectionNotFound; TooFewItems; OriginalsDropped; Conflict: one is queued or running for the collection.
         """
         with self._database.writing() as session:
             row = store.find_collection(session, collection, lock=True)
@@ -88,12 +97,23 @@ class Jobs:
                     "ingest them into a new collection and point an alias at it",
                     field="collection",
                 )
-            active = select(JobRow.id).where(
-                JobRow.collection_id == row.id, JobRow.kind == kind, JobRow.state.in_(ACTIVE)
-            )
-            if (running := session.scalar(active)) is not None:
-                raise Conflict(f"job {running} does this already; wait for it, or cancel it by DELETE /jobs/{running}")
+            _check_idle(session, row)
             return _job(_queued(session, row, kind, parameters), row.name)
+
+    def submit_rollback(self, collection: str, generation_id: int | None) -> Job:
+        """Queues the way back to a kept generation; without an id, to the one that was published last before this one.
+
+        Raises:
+            CollectionNotFound; GenerationNotFound; NotKept; Conflict: a job is queued or running for the collection.
+        """
+        with self._database.writing() as session:
+            row = store.find_collection(session, collection, lock=True)
+            if row is None:
+                raise CollectionNotFound(collection, field="collection")
+            wanted = _kept(session, row, generation_id)
+            _check_idle(session, row)
+            parameters = {"generation": wanted, "before": row.generation_id}
+            return _job(_queued(session, row, "rollback", parameters), row.name)
 
     def submit_due_trainings(self, train_at: int) -> None:
         """Queues the first training of every collection that has grown to `train_at` items and never had one."""
@@ -243,6 +263,40 @@ class Jobs:
             session.add_all(PictureRow(job_id=job.id, name=name, png=png) for name, png in (pictures or {}).items())
             if state is JobState.SUCCEEDED:
                 job.progress = 1.0
+
+
+def _check_idle(session: Session, row: CollectionRow) -> None:
+    """Two jobs at once would publish over each other."""
+    active = select(JobRow.id).where(JobRow.collection_id == row.id, JobRow.state.in_(ACTIVE))
+    if (running := session.scalar(active)) is not None:
+        raise Conflict(f"job {running} is under way; wait for it, or cancel it by DELETE /jobs/{running}")
+
+
+def _kept(session: Session, row: CollectionRow, generation_id: int | None) -> int:
+    """The generation to go back to."""
+    own = select(GenerationRow).where(GenerationRow.collection_id == row.id)
+    if generation_id is None:
+        kept = own.where(GenerationRow.state == GenerationState.KEPT)
+        newest = session.scalars(kept.order_by(GenerationRow.published_at.desc())).first()
+        if newest is None:
+            raise NotKept(
+                "no generation was published before this one, or its codes were freed: CODEWELL_KEEP_GENERATIONS says "
+                "how many are kept",
+                field="generation",
+            )
+        return newest.id
+    generation = session.scalars(own.where(GenerationRow.id == generation_id)).first()
+    if generation is None:
+        raise GenerationNotFound(
+            f"there is no generation {generation_id}; GET /collections/{row.name}/generations lists them",
+            field="generation",
+        )
+    if generation.state != GenerationState.KEPT:
+        raise NotKept(
+            f"generation {generation_id} is {generation.state}; the way back leads to one that is kept",
+            field="generation",
+        )
+    return generation.id
 
 
 def _queued(session: Session, row: CollectionRow, kind: str, parameters: Mapping[str, Any]) -> JobRow:

@@ -11,6 +11,7 @@ from service.bootstrap import Codewell
 from service.catalog import Catalog, Description
 from service.collection import Collection
 from service.errors import CollectionNotFound, JobNotFound
+from service.generations import Generation, Generations
 from service.item import Malformed, NewItem
 from service.jobs import Job, Jobs
 from service.keys import Keys
@@ -92,6 +93,10 @@ class PermittedJobs:
         """Raises what `open` does, too."""
         return self._jobs.submit(self._catalog.name_of(collection), kind, parameters)
 
+    def submit_rollback(self, collection: str, generation_id: int | None) -> Job:
+        """Raises what `open` does, too."""
+        return self._jobs.submit_rollback(self._catalog.name_of(collection), generation_id)
+
     def list(self, collection: str | None = None) -> list[Job]:
         """Those of one collection, or of all that are reached."""
         name = None if collection is None else self._catalog.name_of(collection)
@@ -113,6 +118,22 @@ class PermittedJobs:
         return self._jobs.cancel(self.get(job_id).id)
 
 
+class PermittedGenerations:
+    """The generations of a caller's collections; `Generations` says what each method does."""
+
+    def __init__(self, generations: Generations, catalog: PermittedCatalog) -> None:
+        self._generations = generations
+        self._catalog = catalog
+
+    def list(self, collection: str) -> list[Generation]:
+        """Raises what `open` does, too."""
+        return self._generations.list(self._catalog.name_of(collection))
+
+    def published(self, collection: str) -> Generation:
+        """Raises what `open` does, too."""
+        return self._generations.published(self._catalog.name_of(collection))
+
+
 class Permitted:
     """What the routes see of the service."""
 
@@ -120,6 +141,7 @@ class Permitted:
         self.settings = codewell.settings
         self.catalog = PermittedCatalog(codewell.catalog, rights)
         self.jobs = PermittedJobs(codewell.jobs, self.catalog, rights)
+        self.generations = PermittedGenerations(codewell.generations, self.catalog)
         self._keys = codewell.keys
         self._rights = rights
 

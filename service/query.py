@@ -57,6 +57,8 @@ class Query:
     suppress: Mapping[int, float] = dataclasses.field(default_factory=dict)
     """those that are taken away."""
     explain: bool = False
+    tuned: bool = False
+    """Whether the generation's own oversample is taken, instead of the plan's."""
 
     @property
     def pool(self) -> Plan:

@@ -15,10 +15,11 @@ from typing import IO
 
 from models import CodecError, TrainingStopped
 from service import pictures
-from service.errors import CodewellError, JobNotFound, Unavailable
+from service.errors import CodewellError, ContractBroken, JobNotFound, Unavailable
 from service.files import locked
 from service.generation import Build
 from service.jobs import Claim, Jobs, JobState, fence
+from service.rollback import Rollback
 from service.settings import Settings
 from service.store.database import Database
 from service.store.tables import JobRow
@@ -177,11 +178,18 @@ def run_job(settings: Settings, claim: Claim) -> None:
             job = session.get(JobRow, claim.job_id)
         if job is None:
             raise TrainingStopped
-        build = Build(
-            database, job.collection_id, job.parameters, scratch, _Reporter(jobs, claim), partial(fence, claim)
-        )
-        result = build.run(settings.train_sample)
+        of = database, job.collection_id, job.parameters
+        report, fenced = _Reporter(jobs, claim), partial(fence, claim)
+        if job.kind == "rollback":
+            result = Rollback(*of, report, fenced).run(settings.keep_generations)
+        else:
+            result = Build(*of, scratch, report, fenced).run(
+                settings.train_sample, keep=settings.keep_generations, most_oversample=settings.max_oversample
+            )
         jobs.finish(claim, JobState.SUCCEEDED, "published", result, pictures.read(result["pictures"], scratch))
+    except ContractBroken as broken:
+        drawn = pictures.read(broken.result["pictures"], scratch)
+        jobs.finish(claim, JobState.FAILED, str(broken), broken.result, drawn)
     except TrainingStopped:
         jobs.finish(claim, JobState.CANCELLED, "cancelled")
     except Unavailable:

@@ -15,6 +15,9 @@ from service.profile import Profile
 BLOCK_NUMBERS = 4_000_000
 """Numbers of candidates' vectors held at once, 16 MB: queries are refined and rescored in blocks of as many as fit."""
 
+OVERSAMPLE = 10
+"""Where nobody asks for another."""
+
 Originals = Callable[[RowArray], Mapping[int, bytes]]
 """Reads the stored vectors of rows, leaving out those that are gone."""
 

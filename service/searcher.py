@@ -63,7 +63,7 @@ class Searcher(Reader):
         profile.count("queries", len(queries))
         profile.count("items", len(view))
         with profile.stage("query"):
-            asked = self._asked(queries, view)
+            asked = self._asked([self._tuned(query, view) for query in queries], view)
         passes: dict[tuple[Plan, Filter | None], list[Asked]] = {}
         for one in asked:
             passes.setdefault((self._pool(one, view), one.query.filter), []).append(one)
@@ -77,6 +77,11 @@ class Searcher(Reader):
                 with profile.stage("diversity"):
                     self._diversify(one, view)
         return self._answers(asked, view, vectors, profile)
+
+    def _tuned(self, query: Query, view: View) -> Query:
+        if not query.tuned or view.generation_id is None:
+            return query
+        return replace(query, plan=replace(query.plan, oversample=self.follower.oversample(view.generation_id)))
 
     def _asked(self, queries: Sequence[Query], view: View) -> list[Asked]:
         examples = [example for query in queries for example in (*query.positive, *query.negative)]

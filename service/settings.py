@@ -77,6 +77,9 @@ class Settings(BaseSettings):
         description="Items from which on the codes of a collection are kept in the data folder as well, to start from "
         "them; 0 means never",
     )
+    keep_generations: int = Field(
+        1, ge=0, description="Codecs published before the present one whose codes are kept for a rollback"
+    )
     max_jobs: int = Field(1, ge=1, description="Jobs that run at the same time")
 
     max_body_bytes: int = Field(

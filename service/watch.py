@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +26,34 @@ def asked_codec(own: Mapping[str, Any], kind: str | None, size: int | None) -> d
     return {name: value for name, value in own.items() if name not in overridden} | {"bytes": size}
 
 
+def asked_contract(conditions: Sequence[str], max_bytes: int | None) -> dict[str, float]:
+    """The contract of `recall@10=0.9` and the like, to which the server says what it can ask for.
+
+    Raises:
+        ValueError: one is no name and number.
+    """
+    contract: dict[str, float] = {}
+    for condition in conditions:
+        name, _, least = condition.partition("=")
+        try:
+            contract[name] = float(least)
+        except ValueError:
+            raise ValueError(f"{condition!r} is not like recall@10=0.9") from None
+    return contract if max_bytes is None else contract | {"max_bytes": max_bytes}
+
+
 def begun(client: Client, collection: str, body: Mapping[str, Any]) -> Job:
     """A new training, or the one that is under way already: with CODEWELL_TRAIN_AT a collection begins by itself.
 
-    Where a codec is asked for, another training will not do.
+    Where a codec or a contract is asked for, another training will not do.
     """
     try:
         return client.train(collection, body)
     except ServerRefused as refused:
         name = client.collection(collection)["name"]
-        active = [job for job in client.jobs() if job["collection"] == name and job["state"] in ACTIVE]
-        if refused.status != 409 or not active or "codec" in body:
+        jobs = [job for job in client.jobs() if job["collection"] == name and job["kind"] == "train"]
+        active = [job for job in jobs if job["state"] in ACTIVE]
+        if refused.status != 409 or not active or body.keys() & {"codec", "contract"}:
             raise
         sys.stderr.write(f"a training is under way already; following job {active[0]['id']}\n")
         return active[0]

@@ -158,7 +158,7 @@ def test_what_is_committed_is_acknowledged_even_where_it_cannot_be_followed(
     assert nearest(collection, VECTORS[0], 2) == ["b"]
 
 
-def test_a_build_frees_the_codes_of_the_ones_before_it(tmp_path: Path) -> None:
+def test_a_build_frees_the_codes_of_the_ones_before_it_that_are_not_kept(tmp_path: Path) -> None:
     database, catalog = catalog_of(tmp_path)
     collection = catalog.create("c", dimension=DIM, metric=Metric.L2)
     collection.ingest([item(str(v), VECTORS[v]) for v in range(200)])
@@ -170,8 +170,8 @@ def test_a_build_frees_the_codes_of_the_ones_before_it(tmp_path: Path) -> None:
 
     with pytest.raises(TrainingStopped):
         Build(database, collection.id, parameters, tmp_path / "1", cut_off).run(10_000)
-    first = Build(database, collection.id, parameters, tmp_path / "2", lambda *_: None).run(10_000)
-    second = Build(database, collection.id, parameters, tmp_path / "3", lambda *_: None).run(10_000)
+    first = Build(database, collection.id, parameters, tmp_path / "2", lambda *_: None).run(10_000, keep=0)
+    second = Build(database, collection.id, parameters, tmp_path / "3", lambda *_: None).run(10_000, keep=0)
     with database.reading() as session:
         kept = session.execute(select(CodeRow.generation_id, func.count()).group_by(CodeRow.generation_id)).all()
         states = list(session.scalars(select(GenerationRow.state).order_by(GenerationRow.id)))

@@ -5,7 +5,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import Metric, exact_neighbours, interval, merged, normalized, paired_scores, recall, score_matrix, top
+from models import (
+    Metric,
+    estimated,
+    exact_neighbours,
+    interval,
+    merged,
+    normalized,
+    paired_scores,
+    recall,
+    score_matrix,
+    top,
+)
 from tests.conftest import clustered
 
 
@@ -77,3 +88,27 @@ def test_the_interval_is_that_of_the_mean() -> None:
         low <= 3 <= high for low, high in (interval(np.random.default_rng(n).normal(3, 2, 50)) for n in range(200))
     )
     assert 180 <= held <= 199  # 95% of 200, less what a bootstrap of 50 values misses
+
+
+def test_the_interval_of_single_hits_is_wilsons() -> None:
+    found = estimated(np.repeat([1.0, 0.0], [81, 182]))  # the example of Newcombe, 1998
+    np.testing.assert_allclose(found, (81 / 263, 0.2553, 0.3662), atol=2e-4)
+    np.testing.assert_allclose(estimated(np.ones(10)), (1.0, 0.7225, 1.0), atol=1e-4)
+    np.testing.assert_allclose(estimated(np.zeros(10)), (0.0, 0.0, 0.2775), atol=1e-4)
+    np.testing.assert_allclose(estimated(np.full(40, 0.9)), (0.9, 0.7695, 0.9604), atol=1e-4)
+
+
+def test_hits_that_fall_together_are_no_more_evidence() -> None:
+    together = estimated(np.repeat([1.0, 0.0], [80, 20]))  # all ten of a query, or none of them
+    apart = estimated(np.random.default_rng(0).binomial(10, 0.8, 100) / 10)
+    assert together.high - together.low > 2.5 * (apart.high - apart.low)
+
+
+@pytest.mark.parametrize(("mean", "apart"), [(0.8, 9.0), (0.95, 9.0), (0.99, 2.0)])
+def test_the_lower_end_is_hardly_ever_too_high(mean: float, apart: float) -> None:
+    rng = np.random.default_rng(1)
+    held = 0
+    for _ in range(400):
+        chances = rng.beta(mean * apart, (1 - mean) * apart, 100)  # a recall of its own for each query
+        held += estimated(rng.binomial(10, chances) / 10).low <= mean
+    assert held >= 370

@@ -11,6 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 from service.api import (
     collections,
     encoding,
+    generations,
     health,
     ingest,
     ingest_stream,
@@ -55,7 +56,19 @@ def create_app(settings: Settings) -> FastAPI:
     )
     problems.install(app)
     reference.install(app)
-    for routes in (ingest_stream, ingest, search_stream, search, collections, items, encoding, jobs, keys, health):
+    for routes in (
+        ingest_stream,
+        ingest,
+        search_stream,
+        search,
+        collections,
+        generations,
+        items,
+        encoding,
+        jobs,
+        keys,
+        health,
+    ):
         app.include_router(routes.router)
     check_routes(app)
     # The last one added is the first one that a request meets.

@@ -19,6 +19,7 @@ def create_collection(body: CollectionIn, codewell: CodewellDep) -> CollectionOu
         metric=body.metric,
         encoder=body.encoder,
         codec=body.codec,
+        contract=body.contract,
         originals=body.originals,
     )
     return CollectionOut.of(codewell.catalog.describe(body.name))

@@ -14,7 +14,7 @@ from service.errors import EmptyBatch, InvalidInput
 from service.filter import Every, Filter, parsed
 from service.item import Malformed, NewItem, checked_metadata
 from service.query import Example, Query
-from service.search import Plan
+from service.search import OVERSAMPLE, Plan
 from service.settings import Settings
 
 
@@ -147,7 +147,7 @@ def _within(asked: list[tuple[str, Query, QueryIn]], settings: Settings) -> list
 def _query(given: QueryIn, field: str, settings: Settings) -> Query:
     if given.k > settings.max_k:
         raise InvalidInput(f"{given.k} is more than the {settings.max_k} hits a query may ask for", field=f"{field}k")
-    if given.oversample > settings.max_oversample:
+    if given.oversample is not None and given.oversample > settings.max_oversample:
         raise InvalidInput(f"{given.oversample} is above {settings.max_oversample}", field=f"{field}oversample")
     alone = [name for name in ("text", "vector", "id") if getattr(given, name) is not None]
     if len(alone) > 1 or not (alone or given.positive):
@@ -156,7 +156,7 @@ def _query(given: QueryIn, field: str, settings: Settings) -> Query:
     return Query(
         positive=(*positive, *_examples(given.positive, f"{field}positive", settings)),
         negative=_examples(given.negative, f"{field}negative", settings),
-        plan=Plan(given.k, given.oversample, given.index, given.stage),
+        plan=Plan(given.k, given.oversample or OVERSAMPLE, given.index, given.stage),
         field=field,
         filter=None if given.filter is None else parsed(given.filter, f"{field}filter"),
         min_score=given.min_score,
@@ -167,6 +167,7 @@ def _query(given: QueryIn, field: str, settings: Settings) -> Query:
         boost=given.boost,
         suppress=given.suppress,
         explain=given.explain,
+        tuned=given.oversample is None,
     )
 
 

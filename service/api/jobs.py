@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Response
 
 from service.api.access import ADMIN, READ
-from service.api.dependencies import CodewellDep, CollectionDep
+from service.api.dependencies import CodewellDep
 from service.api.resources import JobList, JobOut, TrainRequest
 
 router = APIRouter(tags=["jobs"])
@@ -16,9 +16,10 @@ class PngResponse(Response):
 
 
 @router.post("/collections/{name}/train", status_code=202, dependencies=[ADMIN])
-def train(name: str, collection: CollectionDep, codewell: CodewellDep, body: TrainRequest | None = None) -> JobOut:
-    """Trains a codec on the collection's vectors and publishes it, while search and ingest go on."""
-    parameters = (body or TrainRequest()).checked(collection.dim).model_dump(mode="json", exclude_none=True)
+def train(name: str, codewell: CodewellDep, body: TrainRequest | None = None) -> JobOut:
+    """Trains a codec on the collection's vectors, measures it, and publishes it where it keeps its contract."""
+    asked = (body or TrainRequest()).checked(codewell.catalog.describe(name))
+    parameters = asked.model_dump(mode="json", exclude_none=True, by_alias=True)
     return JobOut.of(codewell.jobs.submit(name, "train", parameters))
 
 

@@ -1,4 +1,4 @@
-"""Collections, aliases and jobs as JSON. Knows the service's types, not how they come about."""
+"""Collections, generations, aliases and jobs as JSON. Knows the service's types, not how they come about."""
 
 from typing import Any
 
@@ -7,9 +7,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from models import Metric
 from service.api.fields import Name, Strict
 from service.catalog import Description
-from service.codec_spec import CodecSpec, DenseSpec, TrainingSpec
+from service.codec_spec import CodecSpec, DenseSpec, TrainingSpec, codec_spec
+from service.contract import ContractSpec
+from service.generations import Generation
 from service.jobs import Job, JobState
 from service.originals import Originals
+from service.swap import GenerationState
 
 
 class CollectionIn(Strict):
@@ -19,6 +22,7 @@ class CollectionIn(Strict):
     dimension: int | None = Field(None, ge=1, description="Length of its vectors; an encoder knows its own")
     metric: Metric = Metric.COSINE
     codec: CodecSpec = DenseSpec()
+    contract: ContractSpec | None = Field(None, description="What every training must keep, or it publishes nothing")
     originals: Originals = Field(Originals.FLOAT32, description="How vectors are kept; drop leaves codes alone")
     encoder: str | None = Field(None, description="sentence-transformers, openai or tfidf; none for vectors only")
 
@@ -34,6 +38,7 @@ class CollectionOut(BaseModel):
     encoder: str | None
     originals: Originals
     codec: CodecSpec
+    contract: dict[str, Any] | None
     items: int
     seq: int
     generation: int | None
@@ -66,15 +71,22 @@ class AliasList(BaseModel):
 
 
 class TrainRequest(Strict):
-    """What to train; without a codec, the collection's own."""
+    """What to train, and what it must keep; without a codec or a contract, the collection's own."""
 
     codec: CodecSpec | None = None
+    contract: ContractSpec | None = Field(None, description="A codec that does not keep it is not published")
     training: TrainingSpec = TrainingSpec()
 
-    def checked(self, dim: int) -> "TrainRequest":
-        """Itself, where a codec for (D,) vectors can be made of it; raises BadConfig naming the field."""
-        if self.codec is not None:
-            self.codec.config(dim)
+    def checked(self, own: Description) -> "TrainRequest":
+        """Itself, where such a codec can be made for the collection's vectors and be as short as its contract asks.
+
+        Raises:
+            BadConfig, InvalidInput: naming the field.
+        """
+        config = (self.codec or codec_spec(own.codec)).config(own.dimension)
+        contract = self.contract or (own.contract and ContractSpec.model_validate(own.contract))
+        if contract:
+            contract.check(config, own.dimension)
         return self
 
 
@@ -104,3 +116,55 @@ class JobList(BaseModel):
     """The newest jobs first."""
 
     jobs: list[JobOut]
+
+
+class GenerationOut(BaseModel):
+    """A trained codec and what was measured of it."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int
+    state: GenerationState
+    oversample: int = Field(description="Of searches that name none")
+    fingerprint: str
+    certificate: dict[str, Any] = Field(description="Empty where it was not measured")
+    created_at: float
+    published_at: float | None = Field(description="The last time")
+
+    @classmethod
+    def of(cls, generation: Generation) -> "GenerationOut":
+        """What is known of it."""
+        return cls.model_validate(generation)
+
+
+class GenerationList(BaseModel):
+    """Every generation, newest first."""
+
+    generations: list[GenerationOut]
+
+
+class CertificateOut(BaseModel):
+    """What was measured of the published generation."""
+
+    collection: str
+    generation: int
+    published_at: float
+    certificate: dict[str, Any]
+
+    @classmethod
+    def of(cls, generation: Generation) -> "CertificateOut":
+        """The published one's."""
+        return cls(
+            collection=generation.collection,
+            generation=generation.id,
+            published_at=generation.published_at or generation.created_at,
+            certificate=dict(generation.certificate),
+        )
+
+
+class RollbackRequest(Strict):
+    """Where to go back to."""
+
+    generation: int | None = Field(
+        None, ge=1, description="One that is kept; without it, the one published last before"
+    )

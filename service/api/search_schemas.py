@@ -38,7 +38,9 @@ class QueryIn(ExampleIn):
     negative: Examples = Field([], description="Away from these: the query is p + (p - n), of the two means")
     k: int = Field(10, ge=1, description="Hits wanted")
     index: IndexKind = Field(IndexKind.FAISS, description="What finds the shortlist; exact reads every original vector")
-    oversample: int = Field(10, ge=1, description="The shortlist has k * oversample items")
+    oversample: int | None = Field(
+        None, ge=1, description="The shortlist has k * oversample items; without it, what the codec was tuned to, or 10"
+    )
     stage: Stage | None = Field(
         None, description="Where to stop; without it, at the exact scores of original vectors where they are kept"
     )

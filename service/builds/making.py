@@ -20,9 +20,10 @@ from service.builds.generation import mapped_view
 from service.builds.inputs import Input, Reading
 from service.builds.sample import Queries
 from service.builds.shard import Shard
-from service.certificate import OVERSAMPLE, HeldOut, K, measure
+from service.certificate import K, measure
 from service.files import published, synced, write_json
 from service.index.segment import IndexKind, RowArray, scan_of
+from service.questions import HeldOut, Questions
 
 Report = Callable[[str, float, float], None]
 """Told the step, how much of it is done, and of how much."""
@@ -78,21 +79,16 @@ class Making:
         if not there:
             return {"items": len(rows), "queries": 0, "k": K, "code_bytes": codec.code_bytes, "recall@10": {}}
         held_out = HeldOut(np.array([places[at] for at in there], np.int64), queries.vectors[there])
-        wanted = np.unique(view.search(held_out.vectors, (K + 1) * OVERSAMPLE, IndexKind.FAISS).rows)
-        originals: dict[int, bytes] = {}
         self.report("measuring", 0, int(begins[-1]))
 
         def blocks() -> Iterator[tuple[RowArray, Vectors]]:
             for own, vectors in self._vectors():
                 alive = np.isin(own, rows, assume_unique=True)
-                own, vectors = own[alive], vectors[alive]
-                for at in np.flatnonzero(np.isin(own, wanted, assume_unique=True)).tolist():
-                    originals[int(own[at])] = vectors[at].astype("<f4").tobytes()
-                if len(own):
-                    self.report("measuring", int(own[-1]) + 1, int(begins[-1]))
-                yield own, vectors
+                if alive.any():
+                    self.report("measuring", int(own[alive][-1]) + 1, int(begins[-1]))
+                yield own[alive], vectors[alive]
 
-        return measure(view, held_out, blocks(), lambda _: originals, (IndexKind.FAISS,))
+        return measure(Questions.of(view, held_out, blocks()), len(view), kinds=(IndexKind.FAISS,))
 
     def _vectors(self) -> Iterator[tuple[RowArray, Vectors]]:
         """All rows that can be kept, numbered as the shards number them."""

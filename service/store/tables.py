@@ -31,6 +31,8 @@ class CollectionRow(Base):
     """How vectors are kept: float32, float16, or dropped once they have codes."""
     codec: Mapped[dict[str, Any]] = mapped_column(JSON)
     """What to train: kind and configuration."""
+    contract: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """What a training must keep to be published; none where anything will do."""
     seq: Mapped[int] = mapped_column(BigInteger, default=0)
     """The last change; the next one takes seq + 1, under this row's lock."""
     floor_seq: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
@@ -118,11 +120,15 @@ class GenerationRow(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     collection_id: Mapped[int] = mapped_column(ForeignKey("collections.id", ondelete="CASCADE"), index=True)
     state: Mapped[str] = mapped_column(String(16))
-    """building, published or retired"""
+    """building, published, kept, refused or retired"""
     codec: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
     fingerprint: Mapped[str] = mapped_column(String(16))
     certificate: Mapped[dict[str, Any]] = mapped_column(JSON)
+    oversample: Mapped[int] = mapped_column(default=10, server_default="10")
+    """Of searches that name none."""
     created_at: Mapped[float]
+    published_at: Mapped[float | None]
+    """The last time; none where it never was."""
 
 
 class CodeRow(Base):
