@@ -8,7 +8,7 @@ from service.index.segment import IndexKind
 from service.questions import Questions
 from service.search import Stage
 
-OVERSAMPLES = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100)
+OVERSAMPLES = (1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 50, 70, 100)
 WIDEST = 2_000
 """Rows of the widest shortlist that is tried."""
 
