@@ -223,6 +223,9 @@ def search(
     collection: CollectionName = "default",
     url: Url = None,
     k: Annotated[int, typer.Option("-k", "--k", min=1, help="Hits wanted.")] = 10,
+    mode: Annotated[
+        Literal["vector", "text", "hybrid"], typer.Option(help="What ranks: vectors, the words of TEXT, or both.")
+    ] = "vector",
     index: Annotated[
         Literal["faiss", "buckets", "exact"], typer.Option(help="What finds the shortlist; exact reads every original.")
     ] = "faiss",
@@ -246,6 +249,7 @@ def search(
     asked = {"text": text} if text is not None else {"id": item_id}
     body: dict[str, Any] = {"collection": collection, "k": k, "index": index, "oversample": oversample} | asked
     body |= {"stage": stage} if stage is not None else {}
+    body |= {"mode": mode} if mode != "vector" else {}
     if wanted is not None:
         try:
             body["filter"] = json.loads(wanted)
