@@ -271,6 +271,9 @@ def search(
     collection: CollectionName = "default",
     url: Url = None,
     k: Annotated[int, typer.Option("-k", "--k", min=1, help="Hits wanted.")] = 10,
+    mode: Annotated[
+        Literal["vector", "text", "hybrid"], typer.Option(help="What ranks: vectors, the words of TEXT, or both.")
+    ] = "vector",
     index: Annotated[
         Literal["faiss", "buckets", "exact"], typer.Option(help="What finds the shortlist; exact reads every original.")
     ] = "faiss",
@@ -297,6 +300,7 @@ def search(
     asked = {"text": text} if text is not None else {"id": item_id}
     body: dict[str, Any] = {"collection": collection, "k": k, "index": index} | asked
     body |= {name: value for name, value in (("oversample", oversample), ("stage", stage)) if value is not None}
+    body |= {"mode": mode} if mode != "vector" else {}
     if wanted is not None:
         try:
             body["filter"] = json.loads(wanted)

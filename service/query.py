@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from models import Metric, Vectors, prepared
 from service.errors import InvalidInput, OriginalsDropped
 from service.filter import Filter
+from service.fusion import Fusion, ReciprocalRank
 from service.index.segment import IndexKind
 from service.latents import Explanation
 from service.profile import Profile
@@ -19,6 +21,20 @@ from service.store.store import Item
 
 FAINTEST = 1e-4
 """What must be left of examples of length 1 for a direction."""
+
+
+RRF = ReciprocalRank()
+
+
+class Mode(StrEnum):
+    """What hits are ranked by."""
+
+    VECTOR = "vector"
+    """The nearest vectors."""
+    TEXT = "text"
+    """The words of a text, by BM25."""
+    HYBRID = "hybrid"
+    """Both, fused."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +50,18 @@ class Example:
 
 @dataclass(frozen=True)
 class Query:
-    """One question: the nearest to the mean of `positive`, away from that of `negative`."""
+    """One question: the nearest to the mean of `positive`, away from that of `negative`; or what has its words."""
 
     positive: tuple[Example, ...]
-    """One at least."""
+    """One at least, but none in the mode text."""
     plan: Plan
     field: str = ""
+    mode: Mode = Mode.VECTOR
+    text: str | None = None
+    """Its words; of the modes text and hybrid, and of snippets."""
+    fusion: Fusion = RRF
+    snippet: bool = False
+    """Whether hits are told with the part of their text that has the words."""
     negative: tuple[Example, ...] = ()
     filter: Filter | None = None
     """What the metadata of its hits must be like."""
@@ -63,11 +85,11 @@ class Query:
     @property
     def pool(self) -> Plan:
         """How the hits are found among which this query's are chosen."""
-        plan = self.plan
-        if not self.diversity and self.group_by is None:
-            return replace(plan, k=plan.k + len(self.seen))
+        k, plan = self.plan.k + len(self.seen), self.plan
+        if not self.diversity and self.group_by is None and self.mode is not Mode.HYBRID:
+            return replace(plan, k=k)
         # No more originals are read than without: the whole shortlist is ranked.
-        return replace(plan, k=plan.k * max(plan.oversample, self.group_size), oversample=1)
+        return replace(plan, k=k * max(plan.oversample, self.group_size), oversample=1)
 
 
 @dataclass(frozen=True)
@@ -80,6 +102,8 @@ class Hit:
     group: Any = None
     """The value at the query's `group_by`; none where it has no such value."""
     explanation: Explanation | None = None
+    snippet: str | None = None
+    """The part of its text with most of the query's words, as HTML; none where it was not asked for."""
 
 
 @dataclass(frozen=True)

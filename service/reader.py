@@ -25,6 +25,7 @@ from service.store import payload, store
 from service.store.database import Database
 from service.store.tables import CollectionRow
 from service.text.encoder import TextEncoder
+from service.text_follower import TextFollower
 
 FACETS = (Kind.STRING, Kind.NUMBER, Kind.BOOLEAN)
 """The kinds of values that are counted one by one."""
@@ -51,6 +52,7 @@ class Reader:
         self._computing = computing
         self.follower = Follower(row, database, snapshots)
         self._filters = FilterFollower(row.id, row.name, database)
+        self._words = TextFollower(row.id, row.name, database)
 
     def get(self, ids: Sequence[str], *, vectors: bool = False) -> list[Hit | None]:
         """The items in the order of `ids`, none for those that do not exist; scores are 0."""
@@ -126,12 +128,14 @@ class Reader:
 
     def is_behind(self, head: store.Head) -> bool:
         """Whether the database holds more than the views that there are."""
-        return self.follower.is_behind(head) or self._filters.is_behind(head.seq)
+        views = (self._filters, self._words)
+        return self.follower.is_behind(head) or any(view.is_behind(head.seq) for view in views)
 
     def follow(self) -> None:
         """Brings the views that there are to the end of the log."""
         self.follower.follow()
         self._filters.follow()
+        self._words.follow()
 
     def _trained(self) -> View:
         view = self.follower.view()

@@ -7,18 +7,19 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from models import Neighbours, Scores, SparseCodec, Vectors
+from models import Metric, Neighbours, Scores, SparseCodec, Vectors
 from service.choice import diverse, value_at
 from service.errors import ItemNotFound, NotSparse, Unavailable
 from service.filter import Every, Filter, Not, Some, Value, equal
 from service.index.exact import exact_search
 from service.index.segment import IndexKind, RowArray
+from service.index.text import Ranked
 from service.index.view import View
 from service.item import checked_vector
 from service.latents import Explanation, Latent, Latents
 from service.originals import Originals
 from service.profile import Profile
-from service.query import Answer, Example, Hit, Query, by_codes, combined, why_fewer
+from service.query import Answer, Example, Hit, Mode, Query, by_codes, combined, why_fewer
 from service.reader import Reader
 from service.search import Plan, search
 from service.store import payload, store
@@ -30,7 +31,7 @@ class Asked:
 
     query: Query
     point: Vectors
-    """(D,)"""
+    """(D,); zeros in the mode text"""
     own_rows: frozenset[int]
     """Of its examples, which are no answer to it."""
     warning: str | None
@@ -40,6 +41,8 @@ class Asked:
     """Hits that there should be."""
     more: bool = False
     """Whether there is more than was asked for."""
+    told: int = 0
+    """Places of both lists that were fused so far."""
     groups: dict[int, Value | None] = field(default_factory=dict)
     """The value that each row's group has."""
 
@@ -64,10 +67,10 @@ class Searcher(Reader):
         profile.count("items", len(view))
         with profile.stage("query"):
             asked = self._asked([self._tuned(query, view) for query in queries], view)
-        passes: dict[tuple[Plan, Filter | None], list[Asked]] = {}
+        passes: dict[tuple[Mode, Plan, Filter | None], list[Asked]] = {}
         for one in asked:
-            passes.setdefault((self._pool(one, view), one.query.filter), []).append(one)
-        for (plan, wanted), members in passes.items():
+            passes.setdefault((one.query.mode, self._pool(one, view), one.query.filter), []).append(one)
+        for (_, plan, wanted), members in passes.items():
             chosen = view if wanted is None else self._only(view, wanted, profile)
             self._find(members, chosen, plan, profile, whole=wanted is None)
         for one in asked:
@@ -92,7 +95,9 @@ class Searcher(Reader):
             end = middle + len(query.negative)
             own = frozenset(row for row in own_rows[start:end] if row is not None)
             warning = next((warning for warning in warnings[start:end] if warning is not None), None)
-            point = combined(points[start:middle], points[middle:end], self.metric, query.field)
+            point = np.zeros(self.dim, np.float32)
+            if query.mode is not Mode.TEXT:
+                point = combined(points[start:middle], points[middle:end], self.metric, query.field)
             if query.boost or query.suppress:
                 asked_for = "boost" if query.boost else "suppress"
                 latents = self._latents(view, f"{query.field}{asked_for}")
@@ -132,20 +137,50 @@ class Searcher(Reader):
         return replace(plan, k=plan.k + len(one.own_rows))
 
     def _find(self, members: Sequence[Asked], chosen: View, plan: Plan, profile: Profile, *, whole: bool) -> None:
-        """What each query is answered from: `plan.k` rows at most, best first."""
-        best = self._neighbours(chosen, np.stack([one.point for one in members]), plan, profile, whole=whole)
-        for one, rows, scores in zip(members, best.rows, best.scores, strict=True):
+        """What each query, all of one mode, is answered from: the rows that the plan finds, best first."""
+        for one, ranked in zip(members, self._ranked(members, chosen, plan, profile, whole=whole), strict=True):
             query = one.query
             left_out = one.own_rows | query.seen
-            keep = (rows >= 0) & ~np.isin(rows, list(left_out))
-            one.rows, one.scores = rows[keep], scores[keep]
+            one.rows, one.scores = ranked.without(left_out)
             there = len(chosen) - sum(row in chosen for row in left_out)
+            if query.mode is Mode.TEXT:
+                there = len(one.rows)  # all that have its words, or one more than are wanted
             one.expected, one.more = min(query.plan.k, there), there > query.plan.k
             if query.min_score is not None and (fits := int((one.scores >= query.min_score).sum())) < len(one.rows):
                 one.rows, one.scores = one.rows[:fits], one.scores[:fits]
                 one.expected, one.more = min(query.plan.k, fits), fits > query.plan.k
             if query.group_by is None and not query.diversity:
                 one.rows, one.scores = one.rows[: query.plan.k], one.scores[: query.plan.k]
+
+    def _ranked(
+        self, members: Sequence[Asked], chosen: View, plan: Plan, profile: Profile, *, whole: bool
+    ) -> list[Ranked]:
+        mode, near, worded = members[0].query.mode, list[Ranked](), list[Ranked]()
+        if mode is not Mode.TEXT:
+            best = self._neighbours(chosen, np.stack([one.point for one in members]), plan, profile, whole=whole)
+            near = [Ranked(rows, scores).without({-1}) for rows, scores in zip(best.rows, best.scores, strict=True)]
+        if mode is not Mode.VECTOR:
+            worded = self._worded([one.query.text or "" for one in members], chosen, plan.k + 1, profile)
+        if mode is not Mode.HYBRID:
+            return near or worded
+        fused = []
+        with profile.stage("fusion"):
+            for one, words, vectors in zip(members, worded, near, strict=True):
+                lists = words.without(one.own_rows), vectors.without(one.own_rows)
+                fused.append(one.query.fusion.fused(*lists, told=one.told))
+                one.told += plan.k
+        return fused
+
+    def _worded(self, texts: Sequence[str], chosen: View, k: int, profile: Profile) -> list[Ranked]:
+        """For each text the k best of the chosen rows that have its words."""
+        view = self._words.view(chosen.applied_seq)
+        with ExitStack() as turn:
+            with profile.stage("waiting"):
+                turn.enter_context(self._computing)
+            with profile.stage("text"):
+                found = [view.best(text, k, chosen.holds) for text in texts]
+        profile.count("worded", sum(len(ranked.rows) for ranked in found))
+        return found
 
     def _only(self, view: View, wanted: Filter, profile: Profile, without: Set[int] = frozenset()) -> View:
         """The view with every other row dead."""
@@ -158,7 +193,9 @@ class Searcher(Reader):
     def _diversify(self, one: Asked, view: View) -> None:
         """Compared are decoded vectors: no more originals are read for it."""
         vectors = view.codec.decode(view.codes_of(one.rows))
-        places = diverse(one.scores, vectors, one.query.plan.k, one.query.diversity, self.metric)
+        # Only cosines are relevance as they are; other scores count by their place, as those of the metric ip do.
+        metric = self.metric if one.query.mode is Mode.VECTOR else Metric.IP
+        places = diverse(one.scores, vectors, one.query.plan.k, one.query.diversity, metric)
         one.rows, one.scores = one.rows[places], one.scores[places]
 
     def _group(self, one: Asked, view: View, path: str, profile: Profile) -> None:
@@ -203,6 +240,12 @@ class Searcher(Reader):
                 for row, score in zip(one.rows.tolist(), one.scores.tolist(), strict=True)
                 if row in items
             ]
+            if one.query.snippet:
+                with profile.stage("snippets"):
+                    snippets = self._words.view(view.applied_seq).snippets(
+                        one.query.text or "", [hit.item.text for hit in hits]
+                    )
+                    hits = [replace(hit, snippet=snippet) for hit, snippet in zip(hits, snippets, strict=True)]
             reason = why_fewer(one.query.plan, one.expected - len(hits))
             paged = one.more and reason is None and not one.query.diversity
             seen = one.query.seen | frozenset(one.rows.tolist()) if paged else frozenset()

@@ -8,12 +8,14 @@ from models import Vectors
 from service.api.cursor import unpacked
 from service.api.encoding_schemas import EncodeRequest
 from service.api.schemas import DeleteRequest, IngestRequest, ItemIn, Unreadable
-from service.api.search_schemas import ExampleIn, QueryIn, SearchRequest
+from service.api.search_schemas import ExampleIn, QueryIn, SearchRequest, WeightsIn
 from service.collection import Collection
 from service.errors import EmptyBatch, InvalidInput
 from service.filter import Every, Filter, parsed
+from service.fusion import Fusion, ReciprocalRank, Weights
+from service.index.segment import IndexKind
 from service.item import Malformed, NewItem, checked_metadata
-from service.query import Example, Query
+from service.query import RRF, Example, Mode, Query
 from service.search import OVERSAMPLE, Plan
 from service.settings import Settings
 
@@ -149,15 +151,16 @@ def _query(given: QueryIn, field: str, settings: Settings) -> Query:
         raise InvalidInput(f"{given.k} is more than the {settings.max_k} hits a query may ask for", field=f"{field}k")
     if given.oversample is not None and given.oversample > settings.max_oversample:
         raise InvalidInput(f"{given.oversample} is above {settings.max_oversample}", field=f"{field}oversample")
-    alone = [name for name in ("text", "vector", "id") if getattr(given, name) is not None]
-    if len(alone) > 1 or not (alone or given.positive):
-        raise InvalidInput(f"give exactly one of text, vector and id, not {alone or 'none'}", field=f"{field}text")
-    positive = [_example(given, field, settings)] if alone else []
+    _checked_mode(given, field, settings)
     return Query(
-        positive=(*positive, *_examples(given.positive, f"{field}positive", settings)),
+        positive=(*_own_example(given, field, settings), *_examples(given.positive, f"{field}positive", settings)),
         negative=_examples(given.negative, f"{field}negative", settings),
         plan=Plan(given.k, given.oversample or OVERSAMPLE, given.index, given.stage),
         field=field,
+        mode=given.mode,
+        text=given.text,
+        fusion=_fusion(given),
+        snippet="snippet" in given.include,
         filter=None if given.filter is None else parsed(given.filter, f"{field}filter"),
         min_score=given.min_score,
         diversity=given.diversity,
@@ -167,8 +170,50 @@ def _query(given: QueryIn, field: str, settings: Settings) -> Query:
         boost=given.boost,
         suppress=given.suppress,
         explain=given.explain,
-        tuned=given.oversample is None,
+        # Lists that are fused need some depth, however good the codes are.
+        tuned=given.oversample is None and given.mode is not Mode.HYBRID,
     )
+
+
+def _checked_mode(given: QueryIn, field: str, settings: Settings) -> None:
+    """Raises InvalidInput where the mode has no use for what stands beside it."""
+    if given.text is None and (given.mode is not Mode.VECTOR or "snippet" in given.include):
+        asked = "a snippet" if given.mode is Mode.VECTOR else f"the mode {given.mode}"
+        raise InvalidInput(f"{asked} looks for the words of a 'text'; give one", field=f"{field}text")
+    _checked_text(given.text, field, settings)
+    if given.fusion is not None and given.mode is not Mode.HYBRID:
+        raise InvalidInput("only the mode hybrid has two lists to fuse", field=f"{field}fusion")
+    if isinstance(given.fusion, WeightsIn) and given.group_by is not None:
+        raise InvalidInput(
+            "weighted scores do not compare from group to group; take the kind rrf", field=f"{field}fusion"
+        )
+    if given.mode is Mode.TEXT:
+        for name in ("vector", "id", "positive", "negative", "stage", "boost", "suppress", "explain"):
+            if given.vector is not None if name == "vector" else getattr(given, name):
+                raise InvalidInput("the mode text ranks by words alone; take the mode hybrid", field=f"{field}{name}")
+        if given.index is not IndexKind.FAISS:
+            raise InvalidInput("the mode text looks at no vectors; leave it out", field=f"{field}index")
+
+
+def _fusion(given: QueryIn) -> Fusion:
+    if given.fusion is None:
+        return RRF
+    return Weights(given.fusion.text) if isinstance(given.fusion, WeightsIn) else ReciprocalRank(given.fusion.k)
+
+
+def _own_example(given: QueryIn, field: str, settings: Settings) -> list[Example]:
+    """What the query itself says of vectors: its one of text, vector and id; in hybrid, that beside the text."""
+    if given.mode is Mode.TEXT:
+        return []
+    asked = [name for name in ("text", "vector", "id") if getattr(given, name) is not None]
+    if given.mode is Mode.HYBRID and len(asked) > 1:
+        given = given.model_copy(update={"text": None})
+    elif len(asked) > 1 or not (asked or given.positive):
+        raise InvalidInput(
+            f"give exactly one of text, vector and id, not {asked or 'none'}; the mode hybrid takes a text and another",
+            field=f"{field}text",
+        )
+    return [_example(given, field, settings)] if asked else []
 
 
 def _examples(given: Sequence[ExampleIn], field: str, settings: Settings) -> tuple[Example, ...]:
@@ -179,9 +224,13 @@ def _example(given: ExampleIn, field: str, settings: Settings) -> Example:
     asked = [name for name in ("text", "vector", "id") if getattr(given, name) is not None]
     if len(asked) != 1:
         raise InvalidInput(f"give exactly one of text, vector and id, not {asked or 'none'}", field=f"{field}text")
-    if given.text is not None and len(given.text) > settings.max_text_chars:
-        raise InvalidInput(f"the text is longer than {settings.max_text_chars} characters", field=f"{field}text")
+    _checked_text(given.text, field, settings)
     return Example(given.text, given.vector, given.id, field)
+
+
+def _checked_text(text: str | None, field: str, settings: Settings) -> None:
+    if text is not None and len(text) > settings.max_text_chars:
+        raise InvalidInput(f"the text is longer than {settings.max_text_chars} characters", field=f"{field}text")
 
 
 def _seen(given: QueryIn, field: str, settings: Settings) -> frozenset[int]:

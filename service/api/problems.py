@@ -17,7 +17,10 @@ from service.errors import CodewellError, InvalidInput, Unauthorized, Unavailabl
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-KINDS = ("dense", "variational", "sparse", "binary", "residual", "faiss")
+KINDS = {
+    "codec": ("dense", "variational", "sparse", "binary", "residual", "faiss"),
+    "fusion": ("rrf", "weights"),
+}
 LONGEST_INPUT = 100
 """Characters of a refused input that are repeated in the answer."""
 
@@ -71,8 +74,8 @@ def field_path(location: Sequence[int | str]) -> str:
     """("body", "items", 3, "vector") as "items[3].vector"."""
     path, before = "", ""
     for part in location[1:] if location and location[0] in ("body", "query", "path", "header") else location:
-        # Within a codec, pydantic names the kind that it was read as; the request has no such level.
-        if before != "codec" or part not in KINDS:
+        # Within these, pydantic names the kind that they were read as; the request has no such level.
+        if part not in KINDS.get(before, ()):
             path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
         before = str(part)
     return path

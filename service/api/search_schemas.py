@@ -2,18 +2,20 @@
 
 import json
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from service.api.cursor import packed
-from service.api.fields import Include, ItemId, MetadataFilter, Name, Strict, Vector
+from service.api.fields import ItemId, MetadataFilter, Name, Strict, Vector
 from service.index.segment import IndexKind
 from service.latents import Part
-from service.query import Answer, Hit
+from service.query import Answer, Hit, Mode
 from service.search import Stage
 
 Text = Annotated[str, StringConstraints(min_length=1)]
+HitInclude = Literal["text", "metadata", "vector", "snippet"]
+"""What a hit carries beside id and score."""
 
 
 class ExampleIn(Strict):
@@ -29,11 +31,32 @@ Weights = Annotated[dict[int, Annotated[float, Field(gt=0, le=100)]], Field(max_
 Examples = Annotated[list[ExampleIn], Field(max_length=100)]
 
 
+class ReciprocalRankIn(Strict):
+    """A hit's score is the sum of 1 / (k + its rank) over both lists."""
+
+    kind: Literal["rrf"]
+    k: int = Field(60, ge=0, le=10_000, description="The larger, the less the first places weigh")
+
+
+class WeightsIn(Strict):
+    """A hit's score is the mean of both, each from 0 to 1 within its list."""
+
+    kind: Literal["weights"]
+    text: float = Field(0.5, ge=0, le=1, description="What words weigh; vectors weigh the rest")
+
+
 class QueryIn(ExampleIn):
     """One question: one of text, vector and id, or several in `positive`."""
 
     collection: Name = "default"
     id: ItemId | None = Field(None, description="More like this item, without itself")
+    mode: Mode = Field(
+        Mode.VECTOR,
+        description="What ranks: vectors, the words of `text` by BM25, or both (`vector` or `id` beside it)",
+    )
+    fusion: ReciprocalRankIn | WeightsIn | None = Field(
+        None, discriminator="kind", description="How the mode hybrid makes one order of two; without it, rrf"
+    )
     positive: Examples = Field([], description="More like all of these: their mean is looked for")
     negative: Examples = Field([], description="Away from these: the query is p + (p - n), of the two means")
     k: int = Field(10, ge=1, description="Hits wanted")
@@ -59,7 +82,9 @@ class QueryIn(ExampleIn):
     )
     suppress: Weights = Field({}, description="Latents to look for less")
     explain: bool = Field(False, description="Adds to each hit what the latents of its sparse code add to its score")
-    include: tuple[Include, ...] = Field(("text", "metadata"), description="What a hit carries beside id and score")
+    include: tuple[HitInclude, ...] = Field(
+        ("text", "metadata"), description="What a hit carries beside id and score; snippet: where the words are"
+    )
     profile: bool = Field(False, description="Adds where the time went")
     min_seq: int = Field(0, ge=0, description="Answer from this change on, such as a receipt's `seq`, on any worker")
     wait_ms: int = Field(1_000, ge=0, le=60_000, description="How long to wait for `min_seq`; then 503")
@@ -73,6 +98,7 @@ class SearchRequest(QueryIn):
             "examples": [
                 {"text": "animals living in water", "k": 3},
                 {"text": "animals living in water", "filter": {"legs": {"$gte": 4}}},
+                {"text": "asleep holding hands", "mode": "hybrid", "include": ["snippet"]},
                 {"positive": [{"id": "otter"}, {"text": "fish"}], "negative": [{"id": "violin"}]},
                 {"text": "animals", "group_by": "home", "k": 3},
                 {"collection": "vectors", "vector": [0.1, 0.2, 0.3], "include": ["metadata"]},
@@ -95,18 +121,19 @@ class ExplanationOut(BaseModel):
 
 
 class HitOut(BaseModel):
-    """A found item; higher scores are better (l2: minus the squared distance)."""
+    """A found item; higher scores are better (l2: minus the squared distance; by words BM25, in hybrid the fused)."""
 
     id: str
     score: float
     text: str | None = None
     metadata: dict[str, Any] | None = None
     vector: list[float] | None = None
+    snippet: str | None = Field(None, description="Escaped HTML, the words in <b>")
     group: str | int | float | bool | None = Field(None, description="Its value at `group_by`")
     explanation: ExplanationOut | None = None
 
     @classmethod
-    def of(cls, hit: Hit, include: Sequence[Include]) -> "HitOut":
+    def of(cls, hit: Hit, include: Sequence[HitInclude]) -> "HitOut":
         """A hit with what was asked for."""
         return cls(
             id=hit.item.item_id,
@@ -114,6 +141,7 @@ class HitOut(BaseModel):
             text=hit.item.text if "text" in include else None,
             metadata=json.loads(hit.item.metadata) if "metadata" in include else None,
             vector=hit.vector.tolist() if "vector" in include and hit.vector is not None else None,
+            snippet=hit.snippet,
             group=hit.group,
             explanation=hit.explanation and ExplanationOut(**vars(hit.explanation)),
         )

@@ -61,8 +61,7 @@ class Segment:
 
     def __contains__(self, row: int) -> bool:
         """Whether the row is here and live."""
-        slot = int(self.slots(np.array(row)))
-        return slot >= 0 and bool(self.live[slot // 8] >> slot % 8 & 1)
+        return bool(self.holds(np.array([row]))[0])
 
     @property
     def codes(self) -> Codes:
@@ -80,6 +79,13 @@ class Segment:
             return np.full(rows.shape, -1, np.int64)
         slots = np.minimum(np.searchsorted(self.rows, rows), len(self) - 1)
         return np.where(self.rows[slots] == rows, slots, -1)
+
+    def holds(self, rows: RowArray) -> NDArray[np.bool_]:
+        """(r,) whether each row, in any order, is here and live."""
+        if not len(self):
+            return np.zeros(len(rows), np.bool_)
+        slots = self.slots(rows)
+        return (slots >= 0) & (self.live[slots // 8] >> (slots % 8) & 1).astype(np.bool_)
 
     def without(self, rows: RowArray) -> "Segment":
         """The same segment with `rows` dead; itself where none of them is here and live."""

@@ -6,6 +6,7 @@ Knows no SQL, no HTTP and no log: it is handed arrays, and every change makes a 
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models import Codec, Codes, Neighbours, Vectors, merged
 from service.index.segment import IndexKind, RowArray, Segment
@@ -81,6 +82,10 @@ class View:
     def only(self, rows: RowArray) -> "View":
         """The same view with every other row dead: what a filtered search looks into."""
         return View(self.generation_id, self.codec, self.applied_seq, self.base.only(rows), self.tail.only(rows))
+
+    def holds(self, rows: RowArray) -> NDArray[np.bool_]:
+        """(r,) whether each row, in any order, is live."""
+        return self.base.holds(rows) | self.tail.holds(rows)
 
     def search(self, queries: Vectors, k: int, kind: IndexKind) -> Neighbours:
         """(q, D) queries to a shortlist: the best k live rows of each, best first, -1 where there are no more."""
