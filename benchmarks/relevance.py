@@ -5,7 +5,7 @@
 A folder has corpus.jsonl (id, text, title or none), queries.jsonl (id, text) and qrels.tsv (a heading, then query,
 document, grade) as BEIR ships them, and beside them emb.npy and qemb.npy, a vector a line of each, so that nothing has
 to be encoded here. A real server with one process takes title and text as an item's text, and its vector; each size of
-codes is trained in turn and searched with the exact scores of 10 k originals and without.
+codes is trained in turn and searched by codes alone, and with the exact scores of as many originals as is the default.
 
 Relevance is binary: a grade above 0. With r_i = 1 where the hit at rank i is relevant and R relevant documents in all,
 

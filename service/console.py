@@ -175,7 +175,7 @@ def print_hits(answer: Mapping[str, Any]) -> None:
     if answer["partial"]:
         sys.stderr.write(f"fewer hits than asked for: {answer['partial_reason']}\n")
     elif not hits:
-        sys.stderr.write("no hits: the collection is empty\n")
+        sys.stderr.write("no hits: nothing in the collection fits\n")
 
 
 def print_summary(summary: Mapping[str, Any]) -> None:

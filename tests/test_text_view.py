@@ -1,5 +1,6 @@
 """The view that words are looked up in finds what a fresh one finds, after any sequence of changes."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.fusion import ReciprocalRank, Weights
-from service.index.segment import RowArray
+from service.index.segment import IndexKind, RowArray
 from service.index.text import Ranked, TextView
+from service.item import NewItem
+from service.query import Mode, Query
+from service.search import Plan
+from service.text_follower import TextFollower
+from tests.test_collection import catalog_of
 
 WORDS = ("ash", "birch", "cedar", "date", "elm")
 TEXTS = st.lists(st.sampled_from(WORDS), max_size=6).map(" ".join)
@@ -56,6 +62,26 @@ def test_changes_that_failed_half_way_are_applied_again() -> None:
     view.writer.add_document(tantivy.Document(row=2, text="birch"))
     again = view.applied(4, {2: "birch", 3: "cedar ash"}, [1])
     assert (found(again, "ash birch cedar"), len(again)) == ({2, 3}, 2)
+
+
+def test_a_writer_that_failed_is_replaced(tmp_path: Path) -> None:
+    database, catalog = catalog_of(tmp_path)
+    collection = catalog.create("c", dimension=2)
+
+    def worded(words: str) -> list[str]:
+        query = Query((), Plan(9, 1, IndexKind.FAISS, None), mode=Mode.TEXT, text=words)
+        return sorted(hit.item.item_id for hit in collection.search([query])[0].hits)
+
+    collection.ingest([NewItem("a", "ash", np.ones(2, np.float32), {})])
+    assert worded("ash birch") == ["a"]
+    follower = TextFollower(collection.id, "c", database)
+    follower.view(1).writer.wait_merging_threads()  # it writes no more
+    collection.ingest([NewItem("b", "birch", np.ones(2, np.float32), {})])
+    assert worded("ash birch") == ["a", "b"]
+    with pytest.raises(RuntimeError, match="IndexWriter"):
+        follower.follow()
+    assert found(follower.view(2), "ash birch") == {1, 2}
+    database.close()
 
 
 def test_scores_are_those_of_the_formula() -> None:

@@ -170,7 +170,8 @@ def _query(given: QueryIn, field: str, settings: Settings) -> Query:
         boost=given.boost,
         suppress=given.suppress,
         explain=given.explain,
-        tuned=given.oversample is None,
+        # Lists that are fused need some depth, however good the codes are.
+        tuned=given.oversample is None and given.mode is not Mode.HYBRID,
     )
 
 

@@ -16,7 +16,8 @@ router = APIRouter(tags=["search"])
 
 @router.post("/search", response_model_exclude_none=False, dependencies=[READ])
 def search(body: SearchRequest, codewell: CodewellDep) -> SearchResponse | BatchResponse:
-    """The nearest items to a text, a vector or an item. `queries` asks many questions in one pass.
+    """The nearest items to a text, a vector or an item, or those with a text's words, or both by the mode hybrid.
+    `queries` asks many questions in one pass.
 
     Before a collection's first training the answer is exact. Higher scores are better: the cosine, the inner product,
     or minus the squared distance.
