@@ -139,7 +139,7 @@ class Build:
         rng = np.random.default_rng(self._training.seed)
         order = rng.permutation(count)
         queries = min(HELD_OUT, count // SHARE)
-        if self._contract is not None:
+        if self._contract is not None and self._contract.recalls:
             queries = min(HELD_OUT_FOR_CONTRACT, count // SHARE_FOR_CONTRACT)
         chosen = np.zeros(count, np.int8)
         chosen[order[:queries]] = 2
