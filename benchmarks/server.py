@@ -1,10 +1,6 @@
 """A real server for a benchmark, and what every benchmark asks of one."""
 
 import base64
-import os
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,42 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.process import Server
 from models import Vectors
-from service.client import Client, ServerRefused, ServerUnreachable
-
-START_SECONDS = 60
+from service.client import Client
 
 
 @contextmanager
 def served(folder: Path, **settings: str) -> Iterator[str]:
-    """The URL of a `codewell serve` process over `folder` that is ready, with settings as keywords; ends it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("CODEWELL_")}
-    defaults = {"DATA_DIR": str(folder), "PORT": port, "TRAIN_AT": "0", "LOG_LEVEL": "error"}
-    environment |= {f"CODEWELL_{name}": value for name, value in (defaults | settings).items()}
-    process = subprocess.Popen([sys.executable, "-m", "service.cli", "serve"], env=environment)
-    try:
-        url = f"http://127.0.0.1:{port}"
-        with Client(url) as client:
-            _until_ready(client)
-        yield url
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _until_ready(client: Client) -> None:
-    end = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            client.ready()
-            return
-        except (ServerUnreachable, ServerRefused):
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.1)
+    """The URL of a server over `folder` that is ready and trains when it is asked to; ends it."""
+    with Server(folder, 1, TRAIN_AT="0", LOG_LEVEL="error", **settings) as server:
+        yield server.url
 
 
 def packed(vector: Vectors) -> str:
