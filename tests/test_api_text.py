@@ -203,6 +203,7 @@ def test_a_snippet_shows_the_words_and_is_safe_html(server: Server, texts: str) 
         ({"mode": "hybrid", "fusion": {"kind": "rrf", "text": 1}}, "fusion.text", "not permitted"),
         ({"mode": "hybrid", "fusion": {"kind": "sum"}}, "fusion.kind", "there is no kind 'sum'"),
         ({"mode": "hybrid", "vector": [1, 0], "id": "otter"}, "text", "exactly one of"),
+        ({"mode": "hybrid", "stage": "shortlist"}, "stage", "refine at least"),
         ({"mode": "words"}, "mode", "'hybrid'"),
         ({"mode": "vector", "text": None, "id": "otter", "include": ["snippet"]}, "text", "a snippet looks"),
     ],
