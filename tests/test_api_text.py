@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Server
+from tests.conftest import Server, clustered
 from tests.test_api_problems import problem
 from tests.test_api_query import ids
 
@@ -132,6 +132,27 @@ def test_hybrid_is_the_sum_of_reciprocal_ranks(server: Server, texts: str) -> No
     like_trout = server.post("/search", {"collection": texts, "text": "harp", "id": "trout", "mode": "hybrid", "k": 2})
     assert ids(like_trout)[0] == "harp"
     assert "trout" not in ids(like_trout)
+
+
+@pytest.fixture(scope="module")
+def pearl(server: Server) -> str:
+    """A trained collection of 300 vectors; the item with the word has the farthest one from the first."""
+    vectors = clustered(300, 8, seed=21)
+    items: list[dict[str, Any]] = [{"id": str(row), "vector": vector.tolist()} for row, vector in enumerate(vectors)]
+    items.append({"id": "x", "text": "pearl", "vector": (-vectors[0]).tolist()})
+    server.post("/ingest", {"collection": "text-pearl", "items": items})
+    server.trained("text-pearl", codec={"bytes": 4}, training={"epochs": 1})
+    return "text-pearl"
+
+
+@pytest.mark.parametrize("plan", [{}, {"stage": "refine"}, {"index": "exact"}, {"index": "buckets"}], ids=str)
+def test_what_words_found_has_its_place_among_the_vectors(server: Server, pearl: str, plan: dict[str, Any]) -> None:
+    asked = {"collection": pearl, "text": "pearl", "id": "0", "mode": "hybrid", "k": 3, "oversample": 2} | plan
+    hits = server.post("/search", asked)["hits"]
+    assert (hits[0]["id"], len(hits)) == ("x", 3)
+    # 7 vectors are near, of which item 0 is left out; the one that the word found is the seventh.
+    assert hits[0]["score"] == pytest.approx(1 / 61 + 1 / 67)
+    assert hits[1]["score"] == pytest.approx(1 / 61)
 
 
 def test_hybrid_by_weights(server: Server, texts: str) -> None:
