@@ -46,9 +46,18 @@ class Plan:
 
 
 def search(
-    view: View, queries: Vectors, plan: Plan, originals: Originals, profile: Profile | None = None
+    view: View,
+    queries: Vectors,
+    plan: Plan,
+    originals: Originals,
+    profile: Profile | None = None,
+    also: RowArray | None = None,
 ) -> Neighbours:
-    """(q, D) queries to the k best rows of each, best first, ties by older row; -1 where there are no more."""
+    """(q, D) queries to the k best rows of each, best first, ties by older row; -1 where there are no more.
+
+    With `also`, (q, a) live rows, or -1, that something else found, the k + a best are told: all of these among them.
+    Their order is that of the last stage, which must not be the shortlist's.
+    """
     profile = profile or Profile()
     # Uncompressed codes are the originals: a second look at a few more than k replaces reading them.
     flat = isinstance(view.codec, FlatCodec)
@@ -60,13 +69,21 @@ def search(
     if plan.stage is Stage.SHORTLIST:
         return top(shortlist.scores, shortlist.rows, plan.k)
     by_codes = flat or plan.stage is Stage.REFINE
+    rows, k = (shortlist.rows, plan.k) if also is None else (joined(shortlist.rows, also), plan.k + also.shape[1])
     with profile.stage("refine" if by_codes else "rescore"):
-        return _reordered(view, queries, shortlist.rows, plan.k, None if by_codes else originals, profile)
+        return reordered(view, queries, rows, k, None if by_codes else originals, profile)
 
 
-def _reordered(
+def joined(rows: RowArray, also: RowArray) -> RowArray:
+    """(q, n) and (q, a) rows to (q, n + a), without those of the second that are in the first: -1 stands for them."""
+    new = [np.where(np.isin(second, first), -1, second) for first, second in zip(rows, also, strict=True)]
+    return np.hstack([rows, np.stack(new)])
+
+
+def reordered(
     view: View, queries: Vectors, shortlist: RowArray, k: int, originals: Originals | None, profile: Profile
 ) -> Neighbours:
+    """(q, D) queries to the k best of their (q, n) rows by exact scores or, without originals, by the codec's."""
     parts = []
     size = max(1, BLOCK_NUMBERS // (shortlist.shape[1] * view.codec.dim))
     for start in range(0, len(queries), size):

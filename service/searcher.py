@@ -21,7 +21,7 @@ from service.originals import Originals
 from service.profile import Profile
 from service.query import Answer, Example, Hit, Mode, Query, by_codes, combined, why_fewer
 from service.reader import Reader
-from service.search import Plan, search
+from service.search import Plan, joined, reordered, search
 from service.store import payload, store
 
 
@@ -155,14 +155,19 @@ class Searcher(Reader):
     def _ranked(
         self, members: Sequence[Asked], chosen: View, plan: Plan, profile: Profile, *, whole: bool
     ) -> list[Ranked]:
-        mode, near, worded = members[0].query.mode, list[Ranked](), list[Ranked]()
-        if mode is not Mode.TEXT:
-            best = self._neighbours(chosen, np.stack([one.point for one in members]), plan, profile, whole=whole)
-            near = [Ranked(rows, scores).without({-1}) for rows, scores in zip(best.rows, best.scores, strict=True)]
+        mode, also, worded = members[0].query.mode, None, list[Ranked]()
         if mode is not Mode.VECTOR:
             worded = self._worded([one.query.text or "" for one in members], chosen, plan.k + 1, profile)
-        if mode is not Mode.HYBRID:
-            return near or worded
+        if mode is Mode.TEXT:
+            return worded
+        if mode is Mode.HYBRID:  # what words found has its vector's place too, however coarse the codes are
+            also = np.full((len(members), max(len(words.rows) for words in worded)), -1, np.int64)
+            for place, words in enumerate(worded):
+                also[place, : len(words.rows)] = words.rows
+        best = self._neighbours(chosen, np.stack([one.point for one in members]), plan, profile, also, whole=whole)
+        near = [Ranked(rows, scores).without({-1}) for rows, scores in zip(best.rows, best.scores, strict=True)]
+        if mode is Mode.VECTOR:
+            return near
         fused = []
         with profile.stage("fusion"):
             for one, words, vectors in zip(members, worded, near, strict=True):
@@ -278,16 +283,22 @@ class Searcher(Reader):
             self._labelled = view.generation_id, latents
         return latents
 
-    def _neighbours(self, view: View, points: Vectors, plan: Plan, profile: Profile, *, whole: bool) -> Neighbours:
-        """`whole`: nothing of the collection is left out of the view."""
+    def _neighbours(
+        self, view: View, points: Vectors, plan: Plan, profile: Profile, also: RowArray | None, *, whole: bool
+    ) -> Neighbours:
+        """`also`: (q, a) more rows to rank; `whole`: nothing of the collection is left out of the view."""
         with ExitStack() as turn:
             with profile.stage("waiting"):
                 turn.enter_context(self._computing)
             if plan.kind is IndexKind.EXACT and view.generation_id is not None:
                 with profile.stage("exact"):
                     blocks = self._blocks() if whole else self._blocks_of(view.live_rows())
-                    return exact_search(blocks, points, plan.k, self.metric)
-            return search(view, points, plan, self._originals, profile)
+                    best = exact_search(blocks, points, plan.k, self.metric)
+                    if also is None:
+                        return best
+                    rows = joined(best.rows, also)
+                    return reordered(view, points, rows, rows.shape[1], self._originals, profile)
+            return search(view, points, plan, self._originals, profile, also)
 
     def _decoded(self, item: store.Item, view: View) -> NDArray[np.float32]:
         """What is left of a vector that was dropped."""

@@ -99,7 +99,7 @@ def test_include_says_what_a_hit_carries(server: Server, name: str) -> None:
     (hit,) = server.post("/search", asked)["hits"]
     assert (hit["text"], hit["metadata"], hit["vector"]) == ("words", {"x": [1, {"y": None}]}, None)
     refused = server.client.post("/search", json=asked | {"include": ["vectors"]})
-    problem(refused, 422, "include[0]", "'text', 'metadata' or 'vector'", "got 'vectors'")
+    problem(refused, 422, "include[0]", "'text', 'metadata', 'vector' or 'snippet'", "got 'vectors'")
 
 
 @pytest.mark.parametrize("index", ["faiss", "buckets", "exact"])

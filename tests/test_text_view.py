@@ -33,7 +33,7 @@ def found(view: TextView, words: str, k: int = 1_000) -> set[int]:
     return set(view.best(words, k, whole).rows.tolist())
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(STEPS, st.integers(0, 1_000))
 def test_any_sequence_of_changes_equals_a_fresh_view(steps: list[tuple[list[str], int]], seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -16,7 +16,7 @@ from service.fusion import Fusion, ReciprocalRank, Weights
 from service.index.segment import IndexKind
 from service.item import Malformed, NewItem, checked_metadata
 from service.query import RRF, Example, Mode, Query
-from service.search import OVERSAMPLE, Plan
+from service.search import OVERSAMPLE, Plan, Stage
 from service.settings import Settings
 
 
@@ -186,6 +186,10 @@ def _checked_mode(given: QueryIn, field: str, settings: Settings) -> None:
     if isinstance(given.fusion, WeightsIn) and given.group_by is not None:
         raise InvalidInput(
             "weighted scores do not compare from group to group; take the kind rrf", field=f"{field}fusion"
+        )
+    if given.mode is Mode.HYBRID and given.stage is Stage.SHORTLIST:
+        raise InvalidInput(
+            "the mode hybrid scores what words found by its codes: refine at least", field=f"{field}stage"
         )
     if given.mode is Mode.TEXT:
         for name in ("vector", "id", "positive", "negative", "stage", "boost", "suppress", "explain"):
