@@ -188,7 +188,7 @@ def test_a_codec_below_its_contract_is_not_published(database_url: str, tmp_path
     assert asked(collection) == before
     assert Generations(database).published("c").id == first["generation"]
     with pytest.raises(ContractBroken, match="it is the interval that is too wide"):
-        trained(collection, database, tmp_path, contract={"recall@10": 0.97}, codec={"bytes": 64})
+        trained(collection, database, tmp_path, contract={"recall@10": 0.97}, codec={"bytes": 64, "decoder_hidden": []})
     database.close()
 
 
