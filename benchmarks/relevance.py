@@ -17,6 +17,7 @@ and means over judged queries. Either is asked for with its own k, 10 and 100, a
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -94,17 +95,28 @@ def main() -> None:
     given = arguments.parse_args()
     training = {} if given.epochs is None else {"epochs": given.epochs}
     rows: list[Row] = []
-    print("| set | search | bytes a code | nDCG@10 | recall@100 |\n|---|---|---|---|---|")
-    with tempfile.TemporaryDirectory() as folder, served(Path(folder)) as url, Client(url) as client:
-        for path in given.folders:
-            judged = Judged.read(path)
-            _fill(client, judged)
-            for row in _measured(client, judged, given.bytes, given.kind, training):
-                size = "" if row.code_bytes is None else row.code_bytes
-                print(f"| {row.set} | {row.search} | {size} | {row.ndcg:.4f} | {row.recall:.4f} |", flush=True)
-                rows.append(row)
+    try:
+        with tempfile.TemporaryDirectory() as folder, served(Path(folder)) as url, Client(url) as client:
+            for path in given.folders:
+                judged = Judged.read(path)
+                _fill(client, judged)
+                for row in _measured(client, judged, given.bytes, given.kind, training):
+                    print(f"{row.set}: {row.search}, {row.code_bytes or 'no'} bytes: {row.ndcg:.4f}", file=sys.stderr)
+                    rows.append(row)
+    finally:
+        _print(rows)
     if given.json is not None:
         given.json.write_text(json.dumps([row._asdict() for row in rows], indent=1))
+
+
+def _print(rows: Sequence[Row]) -> None:
+    """A line a search, a column a set: nDCG@10, recall@100."""
+    sets = list(dict.fromkeys(row.set for row in rows))
+    cells = {(row.search, row.code_bytes, row.set): f"{row.ndcg:.3f}, {row.recall:.3f}" for row in rows}
+    print(f"| nDCG@10, recall@100 | bytes a code | {' | '.join(sets)} |\n|---|---|{'---|' * len(sets)}")
+    for search, size in dict.fromkeys((row.search, row.code_bytes) for row in rows):
+        measured = " | ".join(cells.get((search, size, name), "") for name in sets)
+        print(f"| {search} | {size or ''} | {measured} |")
 
 
 def _fill(client: Client, judged: Judged) -> None:
