@@ -120,7 +120,8 @@ def test_with_both_the_vector_is_searched_and_the_text_kept(server: Server, name
     items = [{"id": "a", "text": "about b", "vector": [1, 0]}, {"id": "b", "text": "about a", "vector": [0, 1]}]
     server.post("/ingest", {"collection": name, "items": items})
     best = server.post("/search", {"collection": name, "vector": [1, 0], "k": 1})["hits"]
-    assert best == [{"id": "a", "score": 1.0, "text": "about b", "metadata": {}, "vector": None}]
+    told = {key: value for key, value in best[0].items() if value is not None}
+    assert (len(best), told) == (1, {"id": "a", "score": 1.0, "text": "about b", "metadata": {}})
 
 
 def test_an_atomic_batch_is_kept_whole_or_not_at_all(server: Server, name: str) -> None:

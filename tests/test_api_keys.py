@@ -357,7 +357,7 @@ def test_an_expired_key_and_a_revoked_one_are_as_none_in_every_process_at_once(
     )
     try:
         key_id, mine = guarded.key("read")
-        _, brief = guarded.key("read", expires_in=0.05)
+        _, brief = guarded.key("read", expires_in=0.001)
         for server in (guarded, beside):
             assert asked(server, "GET", "/collections/a", headers=mine)[1]["items"] == 300
         assert asked(beside, "GET", "/collections/a", headers=NOBODY)[0] == 401, "there are keys: loopback needs one"
