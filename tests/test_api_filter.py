@@ -1,6 +1,6 @@
 """Filters over HTTP: no fewer true neighbours than without one, one's own writes, every process, clear refusals."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from threading import Event
@@ -238,13 +238,3 @@ def test_a_filter_that_means_nothing_is_named(server: Server, wanted: Any, field
     problem(in_batch, 422, f"queries[1].{field}", words)
     for call in ("count", "scroll", "delete"):
         problem(server.client.post(f"/collections/{name}/items/{call}", json={"filter": wanted}), 422, field, words)
-
-
-def test_other_processes_see_the_same(new_server: Callable[..., Server], database_url: str, name: str) -> None:
-    first, second = new_server(DATABASE_URL=database_url), new_server(DATABASE_URL=database_url)
-    ingest_animals(first, name)
-    assert chosen(second, name, {"legs": 2}) == ["wren", "swift"]
-    first.client.patch(f"/collections/{name}/items/rock", json={"metadata": {"legs": 2}})
-    seq = first.post(f"/collections/{name}/items/delete", {"filter": {"migrates": True}})["seq"]
-    assert chosen(second, name, {"legs": 2}, min_seq=seq) == ["wren", "rock"]
-    assert second.post(f"/collections/{name}/items/count", {"filter": {"legs": 2}}) == {"count": 2}

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Server, clustered
+from tests.test_api_filter import chosen, ingest_animals
 from tests.test_api_problems import problem
 from tests.test_api_query import ids
 
@@ -238,7 +239,9 @@ def test_what_a_mode_has_no_use_for_is_named(server: Server, more: Any, field: s
     problem(server.client.post("/search", json={"queries": [asked]}), 422, f"queries[0].{field}", words)
 
 
-def test_other_processes_find_the_same(new_server: Callable[..., Server], database_url: str, name: str) -> None:
+def test_other_processes_find_and_filter_the_same(
+    new_server: Callable[..., Server], database_url: str, name: str
+) -> None:
     first = new_server(DATABASE_URL=database_url)
     ingest_texts(first, name)
     assert worded(first, name, "river spots") == ["trout", "cafe", "otter"]
@@ -249,3 +252,10 @@ def test_other_processes_find_the_same(new_server: Callable[..., Server], databa
     assert set(worded(second, name, "river spots", min_seq=seq)) == {"otter", "trout"}
     assert set(worded(first, name, "river spots")) == {"otter", "trout"}
     assert worded(second, name, "river spots", filter={"wet": True}) == ["trout"]
+    animals = f"{name}-animals"
+    ingest_animals(first, animals)
+    assert chosen(second, animals, {"legs": 2}) == ["wren", "swift"]
+    first.client.patch(f"/collections/{animals}/items/rock", json={"metadata": {"legs": 2}})
+    seq = first.post(f"/collections/{animals}/items/delete", {"filter": {"migrates": True}})["seq"]
+    assert chosen(second, animals, {"legs": 2}, min_seq=seq) == ["wren", "rock"]
+    assert second.post(f"/collections/{animals}/items/count", {"filter": {"legs": 2}}) == {"count": 2}

@@ -1,8 +1,10 @@
 """The engine: connections, transactions and what their failures mean. Knows no table."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from sqlite3 import SQLITE_BUSY, OperationalError
 from sqlite3 import Connection as SQLiteConnection
 
 import psycopg
@@ -163,7 +165,7 @@ def _sqlite(url: URL, busy_seconds: float) -> Engine:
     def configure(connection: SQLiteConnection, _: object) -> None:
         connection.isolation_level = None  # the driver would begin transactions of its own, and only some
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # counts for a file that is new, and comes first for it
-        connection.execute("PRAGMA journal_mode = WAL")
+        _write_ahead(connection, busy_seconds)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
 
@@ -172,3 +174,16 @@ def _sqlite(url: URL, busy_seconds: float) -> Engine:
         connection.exec_driver_sql(f"BEGIN {connection.get_execution_options().get('begin', 'DEFERRED')}")
 
     return engine
+
+
+def _write_ahead(connection: SQLiteConnection, busy_seconds: float) -> None:
+    """Sets WAL. Of processes that open a new file at the same moment SQLite refuses all but one without waiting."""
+    end = time.monotonic() + busy_seconds
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != SQLITE_BUSY or time.monotonic() > end:
+                raise
+        time.sleep(0.01)
