@@ -44,11 +44,15 @@ LATE_SHARE = 0.7
 COLUMNS = ("set", "split", "bytes", "code", "as FAISS", "sphere", "in 100", "error", "bound", "train s", "encode/s")
 
 
-def ours(base: Vectors, metric: Metric, size: int) -> Code:
-    """A residual autoencoder with its defaults."""
-    codec = fit(ResidualConfig(size), base, metric, TrainingConfig(held_out=0.02)).codec
-    codec.threads, codec.device = torch.get_num_threads(), "auto"
-    return Code.of(codec)
+def ours(beams: dict[str, int]) -> Callable[[Vectors, Metric, int], Code]:
+    """A residual autoencoder with its defaults, but for beams."""
+
+    def trained(base: Vectors, metric: Metric, size: int) -> Code:
+        codec = fit(ResidualConfig(size, **beams), base, metric, TrainingConfig(held_out=0.02)).codec
+        codec.threads, codec.device = torch.get_num_threads(), "auto"
+        return Code.of(codec)
+
+    return trained
 
 
 def by_faiss(factory: str) -> Callable[[Vectors, Metric, int], Code]:
@@ -68,7 +72,8 @@ def by_faiss(factory: str) -> Callable[[Vectors, Metric, int], Code]:
 
 def codes(dim: int, size: int) -> Iterator[tuple[str, Callable[[Vectors, Metric, int], Code]]]:
     """Every code of `size` bytes for (n, dim) vectors, by name."""
-    yield "Codewell residual", ours
+    yield "Codewell residual", ours({})
+    yield "Codewell, beams of 128", ours({"beam": 128, "refit_beam": 128})
     yield from ((name, by_faiss(name)) for name in factories(dim, size))
 
 

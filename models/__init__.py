@@ -23,7 +23,7 @@ from models.learned import LearnedCodec
 from models.metric import Codes, Metric, Scores, Vectors, normalized, paired_scores, prepared, score_matrix
 from models.portrait import Portrait, can_draw
 from models.quantizers import QuantizerConfig
-from models.residual import ResidualAutoencoder, ResidualConfig
+from models.residual import MOST_STEPS, ResidualAutoencoder, ResidualConfig
 from models.residual_codec import ResidualCodec
 from models.scalar_code import LatentType
 from models.space import FloatSpace, ProductSpace, ScalarSpace, Space, SparseSpace
@@ -33,6 +33,7 @@ from models.training import TrainingConfig, TrainingRun, train
 from models.variational import VariationalAutoencoder, VariationalConfig
 
 __all__ = [
+    "MOST_STEPS",
     "BadCodes",
     "BadConfig",
     "BadVectors",

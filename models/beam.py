@@ -1,7 +1,7 @@
-"""Beam search for additive codes: which codewords, one of each codebook, add up to a vector. Knows no training.
+"""Partial codes while their codebooks grow: what each leaves over, by one more codebook at a time. Knows no k-means.
 
-A code must not depend on the batch that its vector came in, nor on the machine; floating-point products do, for their
-sums are formed in another order. Here they are exact: both factors are rounded to whole numbers of at most 127, and
+What is grown must not depend on the machine; floating-point products do, for their sums are formed in another order.
+Here they are exact: both factors are rounded to whole numbers of at most 127, and
 sums of 1,024 such products fit the 24 bits of a float32, in whatever order. Whole numbers of this size are exact in
 bfloat16 too, which processors that know it multiply three times faster.
 """
@@ -12,16 +12,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from models.blocks import CPU, block_size
+from models.blocks import CPU
 
 LEVELS = 127
 """Largest whole number of a rounded factor."""
 BLOCK = 64
-"""Vectors searched together: at a beam of 16 and 256 components their residuals take 1 MB, and stay in the cache."""
+"""Vectors that take a step together: at a beam of 16 and 256 components their residuals take 1 MB, and stay in the
+cache."""
 
 
 class Codebooks(NamedTuple):
-    """M codebooks of K codewords as the search reads them."""
+    """M codebooks of K codewords as a step reads them."""
 
     words: Tensor
     """(M, K, D) float32"""
@@ -38,13 +39,6 @@ class Codebooks(NamedTuple):
         scales = words.abs().amax(dim=2).clamp_min(1e-30) * (1 / LEVELS)
         rounded = (words / scales[:, :, None]).round().to(product_type(words.device))
         return cls(words, rounded, scales, words.double().square().sum(dim=2).float())
-
-    def to(self, device: torch.device) -> "Codebooks":
-        """The same codebooks there: codes found on any device are equal."""
-        if device == self.words.device:
-            return self
-        words, rounded, scales, squares = (part.to(device) for part in self)
-        return Codebooks(words, rounded.to(product_type(device)), scales, squares)
 
 
 class Beam(NamedTuple):
@@ -92,23 +86,6 @@ class Beam(NamedTuple):
         """The best first."""
         errors, order = self.errors.sort(dim=1, stable=True)
         return Beam(_ordered(self.residuals, order), errors, _ordered(self.codes, order))
-
-
-def searched(targets: Tensor, books: Codebooks, width: int) -> Tensor:
-    """(n, D) float32 to the (n, M) uint8 codes with the least squared error that a beam of `width` finds.
-
-    Babenko & Lempitsky, "Additive Quantization", CVPR 2014, section 3.2.
-    """
-    size = block_size(BLOCK, targets.device)
-    starts = range(0, max(1, len(targets)), size)
-    return torch.cat([_searched(targets[start : start + size], books, width) for start in starts])
-
-
-def _searched(targets: Tensor, books: Codebooks, width: int) -> Tensor:
-    beam = Beam.at(targets)
-    for m in range(len(books.words)):
-        beam = beam.step(books, m, width)
-    return beam.ordered().codes[:, 0]
 
 
 @cache

@@ -6,14 +6,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from models.additive import Tables, searched
 from models.autoencoder import Autoencoder
-from models.beam import Codebooks, searched
 from models.errors import BadConfig
 from models.metric import Metric
 from models.space import ProductSpace
 
 CODEWORDS = 256
 """Of a step: its index is one byte."""
+MOST_STEPS = 64
+"""A search by tables holds 128 KB for each pair of them: 528 MB."""
 
 
 @dataclass(frozen=True)
@@ -24,16 +26,17 @@ class ResidualConfig:
     """M, the bytes of a code."""
     components: int = 256
     """D, the leading principal axes in which codewords live; a vector's dimension where that is less."""
-    beam: int = 32
-    """Partial codes kept while a vector is encoded: 16 are nearly twice as fast and keep a fifth of a point less."""
-    refit_beam: int = 16
+    beam: int = 64
+    """Partial codes kept while a vector is encoded, on average over the steps: 16 are three times as fast; 128, here
+    and for `refit_beam`, half as fast, and may keep some tenths of a point more."""
+    refit_beam: int = 32
     """The same while codebooks are refitted."""
     training_beam: int = 5
     """The same while they grow."""
 
     def __post_init__(self) -> None:
         for name, most in (
-            ("steps", 256),
+            ("steps", MOST_STEPS),
             ("components", 1_024),
             ("beam", 256),
             ("refit_beam", 256),
@@ -125,9 +128,9 @@ class ResidualAutoencoder(Autoencoder):
         """(n, D) to (n, M) uint8, by beam search."""
         return searched((z * self.weights).float(), self.searched(), self.config.beam)
 
-    def searched(self) -> Codebooks:
+    def searched(self) -> Tables:
         """The codebooks as the search reads them, for components multiplied by their weights."""
-        return Codebooks.of(self.codebooks * self.weights)
+        return Tables.of(self.codebooks * self.weights)
 
     def unpack(self, codes: Tensor) -> Tensor:
         """(n, b) uint8, b at most M, to the (n, D) sums of their codewords."""

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.beam import BLOCK, searched
+from models.additive import MAPPED, Tables, searched
 from models.blocks import mapped
 from models.codec import WIDEST_BUCKET_KEY
 from models.device import device_named
@@ -27,14 +27,16 @@ class ResidualCodec(LearnedCodec):
     def __init__(self, model: ResidualAutoencoder, metric: Metric) -> None:
         super().__init__(model, metric)
         self._encoder.codebooks = self._decoder.codebooks  # one copy is enough
-        self._searched = self._decoder.searched()
+        self._tables: Tables | None = None
 
     @property
     def ram_bytes(self) -> int:
-        """Bytes of codebooks, as they are, as they are searched and as an index reads them, and of the projection."""
-        model, searched_as = self._decoder, (self._searched.rounded, self._searched.scales, self._searched.squares)
+        """Bytes of codebooks, as they are and as an index reads them, and of the projection.
+
+        From its first vector on, a process that encodes holds models/additive.py's tables too.
+        """
         # super() counts the codebooks twice, for encoder and decoder: one of them stands for the index's form of them.
-        return super().ram_bytes + model.lengths.nbytes + sum(part.nbytes for part in searched_as)
+        return super().ram_bytes + self._decoder.lengths.nbytes
 
     def scores(self, queries: Vectors, codes: Codes) -> Scores:
         """The decoded vectors' scores, which need no decoding: (q, D) and (q, c, code_bytes) to (q, c)."""
@@ -76,11 +78,15 @@ class ResidualCodec(LearnedCodec):
         with torch.inference_mode():
             z = self._encoder.encode(torch.from_numpy(vectors.astype(np.float64)))
             z = (z * self._encoder.weights).float().to(device)
-            books = self._searched.to(device)
-            parts = mapped(
-                lambda block: searched(z[block], books, beam), len(z), 8 * BLOCK, self.threads, device=device
-            )
+            tables = self._searched(device)
+            parts = mapped(lambda block: searched(z[block], tables, beam), len(z), MAPPED, self.threads, device=device)
             return torch.cat(parts).cpu().numpy()
+
+    def _searched(self, device: torch.device) -> Tables:
+        tables = self._tables
+        if tables is None or tables.words.device.type != device.type:
+            tables = self._tables = self._decoder.searched().to(device)
+        return tables
 
     @cached_property
     def _books(self) -> NDArray[np.float32]:

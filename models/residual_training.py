@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.beam import BLOCK, Beam, Codebooks, searched
+from models.additive import MAPPED, searched
+from models.beam import BLOCK, Beam, Codebooks
 from models.blocks import mapped
 from models.checkpoint import Epoch
 from models.device import device_named
@@ -223,9 +224,9 @@ class _Training:
 
     def _codes(self, vectors: Vectors) -> Tensor:
         """(n, dim) to (n, M) codes, on all threads."""
-        z, width = self._projected(vectors) * self.model.weights, self.model.config.refit_beam
-        books = self.model.searched()
-        return torch.cat(self._mapped(lambda block: searched(z[block], books, width), len(z), 8 * BLOCK))
+        z, beam = self._projected(vectors) * self.model.weights, self.model.config.refit_beam
+        tables = self.model.searched()
+        return torch.cat(self._mapped(lambda block: searched(z[block], tables, beam), len(z), MAPPED))
 
     def _mapped(self, work: Callable[[slice], T], n: int, size: int) -> list[T]:
         return mapped(work, n, size, self._threads, self._pulse, self.device)

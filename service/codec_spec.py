@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter
 
 from models import (
+    MOST_STEPS,
     BinaryConfig,
     CodecConfig,
     Corruption,
@@ -130,12 +131,18 @@ class ResidualSpec(Spec):
     """A residual autoencoder: each byte is a codeword, a vector is their sum."""
 
     kind: Literal["residual"]
-    bytes: int = Field(32, ge=1, le=256, description="Bytes of a code")
+    bytes: int = Field(32, ge=1, le=MOST_STEPS, description="Bytes of a code")
+    beam: int = Field(
+        64,
+        ge=1,
+        le=256,
+        description="Partial codes kept while encoding: half as many are twice as fast and keep a little less",
+    )
 
     def config(self, dim: int) -> CodecConfig:
         """The autoencoder; everything else follows from the data."""
         del dim
-        return ResidualConfig(steps=self.bytes)
+        return ResidualConfig(steps=self.bytes, beam=self.beam, refit_beam=-(-self.beam // 2))
 
 
 class FaissSpec(Spec):

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from models import BadConfig, Metric, ResidualConfig, TrainingConfig, Vectors, exact_neighbours, fit, recall
-from models.beam import Codebooks, product_type, searched
+from models.additive import Tables, searched
+from models.beam import product_type
 from models.blocks import mapped
 from models.device import device_named
 from models.sums import group_sums
@@ -50,10 +51,8 @@ def test_cuda_takes_larger_blocks_one_after_the_other() -> None:
 def test_codes_are_the_same_everywhere(device: torch.device) -> None:
     generator = torch.Generator().manual_seed(0)
     words, targets = (torch.randn(shape, generator=generator) for shape in ((4, 256, 60), (300, 60)))
-    books = Codebooks.of(words)._replace(rounded=Codebooks.of(words).rounded.float())  # as no bfloat16 has them
-    assert torch.equal(
-        searched(targets.to(device), Codebooks.of(words).to(device), 6).cpu(), searched(targets, books, 6)
-    )
+    tables = Tables.of(words)
+    assert torch.equal(searched(targets.to(device), tables.to(device), 6).cpu(), searched(targets, tables, 6))
 
 
 def test_a_training_where_auto_leads_is_as_good_as_on_the_processor() -> None:

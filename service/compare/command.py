@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from service.compare.report import Report
 
 MOST_BYTES = 256
-"""Of a residual code."""
 
 
 def compare(

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from models import (
+    MOST_STEPS,
     BadConfig,
     Code,
     Codec,
@@ -98,7 +99,8 @@ class Measured:
 
 def candidates(dim: int, size: int) -> list[Candidate]:
     """The codes of `size` bytes at most for vectors of `dim` numbers, FAISS's as far as the service has them."""
-    ours = [Candidate(f"Codewell {kind}", {"kind": kind, "bytes": size}) for kind in ("residual", "dense")]
+    kinds = ("residual", "dense") if size <= MOST_STEPS else ("dense",)
+    ours = [Candidate(f"Codewell {kind}", {"kind": kind, "bytes": size}) for kind in kinds]
     theirs = [Candidate(f"FAISS {name}", {"kind": "faiss", "factory": name}) for name in factories(dim, size)]
     return ours + [candidate for candidate in theirs if _is_known(candidate.codec["factory"])]
 
