@@ -8,6 +8,7 @@ from service.api import intake
 from service.api.access import READ
 from service.api.dependencies import CodewellDep
 from service.api.search_schemas import AnswerOut, BatchResponse, QueryIn, SearchRequest, SearchResponse
+from service.deadline import Deadline
 from service.permitted import Permitted
 from service.query import Query
 
@@ -31,7 +32,11 @@ def search(body: SearchRequest, codewell: CodewellDep) -> SearchResponse | Batch
 
 
 def answered(asked: list[tuple[str, Query, QueryIn]], codewell: Permitted) -> list[AnswerOut]:
-    """Questions to one collection go in one pass; the answers keep the order of the questions."""
+    """Questions to one collection go in one pass; the answers keep the order of the questions. All of them together
+    have the longest of their times.
+    """
+    budgets = [given.timeout_ms or codewell.settings.search_ms for _, _, given in asked]
+    deadline = Deadline(max(budgets) / 1000)
     by_collection: dict[str, list[int]] = {}
     for position, (name, _, _) in enumerate(asked):
         by_collection.setdefault(name, []).append(position)
@@ -44,6 +49,7 @@ def answered(asked: list[tuple[str, Query, QueryIn]], codewell: Permitted) -> li
             vectors=vectors,
             min_seq=max(asked[position][2].min_seq for position in positions),
             wait_seconds=max(asked[position][2].wait_ms for position in positions) / 1000,
+            deadline=deadline,
         )
         for position, answer in zip(positions, found, strict=True):
             answers[position] = AnswerOut.of(answer, asked[position][2])
