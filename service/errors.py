@@ -10,6 +10,7 @@ CodewellError            500
 │   ├── NoEncoder              text for a collection that takes vectors only
 │   ├── LimitExceeded          more than a setting allows: names the limit and the setting
 │   └── BatchRejected          not one item of the batch could be kept
+├── AmbiguousLength      400   a body whose end is told in two ways
 ├── Unauthorized         401   no API key, or none that is valid
 ├── Forbidden            403   the key is valid and does not allow this
 ├── NotFound             404
@@ -158,6 +159,13 @@ class BatchRejected(InvalidInput):
     def __init__(self, detail: str, errors: list[dict[str, object]]) -> None:
         super().__init__(detail, field=str(errors[0]["field"]))
         self.members["errors"] = errors
+
+
+class AmbiguousLength(CodewellError):
+    """The request says in two ways where its body ends."""
+
+    status = 400
+    title = "Ambiguous length"
 
 
 class Unauthorized(CodewellError):

@@ -105,6 +105,11 @@ class Settings(BaseSettings):
     max_bodies_bytes: int = Field(
         256 * 1024 * 1024, ge=1024, description="Request bodies held at the same time, in bytes; then 503"
     )
+    max_json_parts: int = Field(
+        2_000_000,
+        ge=1_000,
+        description="Strings, lists and objects in one JSON body or line, counted by quotes and brackets",
+    )
     max_items: int = Field(10_000, ge=1, description="Items or ids in one request; a streamed ingest has no limit")
     max_queries: int = Field(10_000, ge=1, description="Queries in one request; a streamed search has no limit")
     max_text_chars: int = Field(1_000_000, ge=1, description="Longest text of an item or query")

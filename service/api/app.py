@@ -26,6 +26,7 @@ from service.api import (
 from service.api.access import Authentication, check_routes
 from service.api.bodies import Bodies
 from service.api.dependencies import without_nul
+from service.api.framing import Framing
 from service.api.headers import SecurityHeaders
 from service.api.hosts import TrustedHosts
 from service.api.limits import sized
@@ -90,5 +91,6 @@ def create_app(settings: Settings) -> FastAPI:
         )
     if hosts := listed(settings.trusted_hosts):
         app.add_middleware(TrustedHosts, hosts=hosts)
+    app.add_middleware(Framing)
     app.add_middleware(SecurityHeaders)
     return app

@@ -7,6 +7,7 @@ import asyncio
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.limits import check_parts
 from service.api.ndjson import is_ndjson
 from service.api.problems import problem
 from service.errors import Busy, CodewellError, Encoded, TooLarge, TooSlow
@@ -69,6 +70,8 @@ class Bodies:
                 )
             self._held += size
             body.held += size
+        if not is_ndjson(scope):
+            check_parts(body.whole(), self._settings, "body")
 
     async def _drain(self, body: "_Body") -> None:
         try:
@@ -129,17 +132,22 @@ class _Body:
             self._chunks.append(chunk)
         return len(chunk)
 
+    def whole(self) -> bytes:
+        """All that came."""
+        if len(self._chunks) > 1:
+            self._chunks = [b"".join(self._chunks)]
+        return self._chunks[0] if self._chunks else b""
+
     def again(self) -> Receive:
         """Hands all of it on at once; then only the client's leaving is left to be told."""
-        whole, told = b"".join(self._chunks), False
-        self._chunks.clear()
+        told = False
 
         async def receive() -> Message:
             nonlocal told
             if told:
                 return await self._receive()
             told = True
-            return {"type": "http.request", "body": whole, "more_body": False}
+            return {"type": "http.request", "body": self.whole(), "more_body": False}
 
         return receive
 

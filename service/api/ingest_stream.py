@@ -13,7 +13,7 @@ from service.api import intake
 from service.api.access import WRITE, admitted
 from service.api.dependencies import CodewellDep
 from service.api.fields import Name
-from service.api.limits import check_size
+from service.api.limits import check_parts, check_size
 from service.api.ndjson import NdjsonRoute
 from service.api.schemas import Counts, Incoming, ItemOut, StreamResponse
 from service.errors import CodewellError, InvalidInput, TooLarge
@@ -135,6 +135,7 @@ class _Stream:
 
     def _item(self, line: bytes) -> NewItem | Malformed:
         try:
+            check_parts(line, self._codewell.settings, "items[0]")
             read = json.loads(line)
             check_size(read, self._codewell.settings, "items[0]")
             given = ITEM.validate_python(read)

@@ -1,6 +1,6 @@
 """How much of what a request may have, looked at before any of it is understood. Knows no route and no middleware.
 
-Whatever is wrong with each of a million elements would be noted a million times, so they are counted first.
+What is wrong with each of a million elements would be noted a million times, so they are counted first.
 """
 
 from typing import Any
@@ -31,6 +31,22 @@ def at_most(count: int, field: str, settings: Settings) -> None:
             field=field,
             limit=limit,
             setting="max_queries" if field == "queries" else "max_items",
+        )
+
+
+def check_parts(raw: bytes, settings: Settings, field: str) -> None:
+    """Looks at JSON that is not read yet: a body of brackets takes many times its size once it is.
+
+    Raises:
+        LimitExceeded: it would be too many objects. Those within texts count as well.
+    """
+    if (parts := raw.count(b"[") + raw.count(b"{") + raw.count(b'"') // 2) > settings.max_json_parts:
+        raise LimitExceeded(
+            f"it has {parts} strings, lists and objects by its quotes and brackets; {settings.max_json_parts} are the "
+            "most; send several batches",
+            field=field,
+            limit=settings.max_json_parts,
+            setting="max_json_parts",
         )
 
 

@@ -8,8 +8,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 
 class TimedProtocol(H11Protocol):
-    """Closes a connection whose next request does not come to the end of its headers within `head_seconds`; one that
-    sends nothing after an answer is closed by uvicorn.
+    """Closes a connection whose next request does not come to the end of its headers within `head_seconds`, or whose
+    body does not end so soon after its answer. One that sends nothing at all after an answer is closed by uvicorn.
     """
 
     def __init__(self, *given: Any, head_seconds: float, **named: Any) -> None:
@@ -32,8 +32,16 @@ class TimedProtocol(H11Protocol):
         super().connection_lost(exc)
         self._stop_timer()
 
+    def on_response_complete(self) -> None:
+        """What is left of a body that was refused is read for a while, so that its sender lives to read the answer."""
+        super().on_response_complete()
+        if self.conn.their_state is h11.SEND_BODY:
+            self._set_timer()
+
     def _set_timer(self) -> None:
-        if self.conn.their_state is not h11.IDLE or self.transport.is_closing():
+        answered = self.cycle is not None and self.cycle.response_complete
+        late = self.conn.their_state is h11.IDLE or (self.conn.their_state is h11.SEND_BODY and answered)
+        if not late or self.transport.is_closing():
             self._stop_timer()
         elif self._timer is None:
             self._timer = self.loop.call_later(self._head_seconds, self.transport.abort)

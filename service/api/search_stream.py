@@ -12,7 +12,7 @@ from service.api import intake
 from service.api.access import READ, admitted
 from service.api.dependencies import CodewellDep
 from service.api.fields import Name
-from service.api.limits import check_size
+from service.api.limits import check_parts, check_size
 from service.api.ndjson import MEDIA_TYPE, NdjsonRoute
 from service.api.problems import field_path, problem, readable
 from service.api.search import answered
@@ -73,6 +73,7 @@ def _together(lines: list[bytes], codewell: Permitted, collection: str) -> bytes
 
 def _question(line: bytes, settings: Settings) -> QueryIn:
     try:
+        check_parts(line, settings, "body")
         given = json.loads(line)
         check_size(given, settings)
         return QueryIn.model_validate(given)
