@@ -23,7 +23,8 @@ from tests.test_api_problems import problem
 from tests.test_originals import TINY, ignore
 
 DIM = 8
-VECTORS = clustered(6_000, DIM, seed=6)
+VECTORS = clustered(1_200, DIM, seed=6)
+PAGE = 1_000
 
 
 @pytest.fixture(scope="module")
@@ -33,15 +34,17 @@ def computing() -> Semaphore:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, computing: Semaphore) -> Any:
-    """6,000 items with codes of 8 bytes: an exact search reads them in two blocks."""
+    """1,200 items with codes of 8 bytes; an exact search reads them in two blocks."""
     folder: Path = tmp_path_factory.mktemp("deadline")
     database = Database(f"sqlite:///{folder / 'codewell.db'}")
     schema.upgrade(database)
     collection = Catalog(database, {}, computing, 1024, None).create("c", dimension=DIM, metric=Metric.L2)
-    collection.ingest([NewItem(str(n), f"word{n % 7}", VECTORS[n], {"n": n % 3000}) for n in range(6_000)])
+    collection.ingest([NewItem(str(n), f"word{n % 7}", VECTORS[n], {"n": n % 600}) for n in range(1_200)])
     Build(database, collection.id, {**TINY, "codec": {"bytes": 8}}, folder / "scratch", ignore).run(10_000)
     collection.follower.catch_up()
-    yield collection
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("service.reader.PAGE", PAGE)
+        yield collection
     database.close()
 
 
@@ -69,10 +72,10 @@ def test_without_time_hits_are_ranked_by_codes(trained: Any) -> None:
 def test_an_exact_search_says_how_far_it_looked(trained: Any) -> None:
     (cut,) = trained.search([asked(7, IndexKind.EXACT)], deadline=Deadline(0))
     assert ids(cut)[0] == "7"
-    assert cut.partial_reason == "its time was over: 5000 of 6000 vectors were looked at until then"
-    assert all(int(found) < 5_000 for found in ids(cut))
-    (whole,) = trained.search([asked(5_900, IndexKind.EXACT)], deadline=Deadline(60))
-    assert (whole.partial_reason, ids(whole)[0]) == (None, "5900")
+    assert cut.partial_reason == "its time was over: 1000 of 1200 vectors were looked at until then"
+    assert all(int(found) < PAGE for found in ids(cut))
+    (whole,) = trained.search([asked(1_100, IndexKind.EXACT)], deadline=Deadline(60))
+    assert (whole.partial_reason, ids(whole)[0]) == (None, "1100")
 
 
 def test_of_many_questions_the_first_are_answered(trained: Any) -> None:
@@ -127,8 +130,7 @@ def test_a_request_says_how_long(server: Server, name: str) -> None:
     waits = {"collection": name, "vector": [1, 0], "min_seq": 99, "wait_ms": 60_000, "timeout_ms": 1}
     problem(server.client.post("/search", json=waits), 503, "min_seq", "has come to seq 1, not to 99")
     problem(server.client.post("/search", json={"vector": [1, 0], "timeout_ms": 0}), 422, "timeout_ms", "greater than")
-    lines = "\n".join(['{"vector": [1, 0]}', '{"vector": [0, 1], "min_seq": 99, "wait_ms": 60000, "timeout_ms": 1}'])
-    told = server.client.post(
-        f"/search?collection={name}", content=lines, headers={"content-type": "application/x-ndjson"}
-    )
+    lines = '{"vector": [1, 0], "timeout_ms": 1}\n{"vector": [0, 1], "min_seq": 99, "wait_ms": 60000, "timeout_ms": 1}'
+    ndjson = {"content-type": "application/x-ndjson"}
+    told = server.client.post(f"/search?collection={name}", content=lines, headers=ndjson)
     assert told.text.count('"status":503') == 2, "they are answered together, over one state"
