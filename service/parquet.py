@@ -73,7 +73,7 @@ class ItemTable:
     def _page(self, group: Any) -> int:
         """Rows of the group that are read at once."""
         columns = [group.column(place) for place in range(group.num_columns)]
-        longest = max((one.num_values for one in columns), default=0) // max(1, group.num_rows)
+        longest = int(max((one.num_values for one in columns), default=0)) // max(1, int(group.num_rows))
         if longest > LONGEST_VECTOR:
             raise UnreadableTable(
                 f"the vectors of {self._path} have {longest} numbers, as its groups of rows say; "

@@ -1,8 +1,11 @@
 """So many requests at a time, so many that wait, each for so long; health waits for nobody."""
 
 import asyncio
+import socket
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import httpx
 import pytest
@@ -12,6 +15,8 @@ from service.api.turns import Kind, Places
 from service.errors import Busy
 from tests.conftest import Server, start_server
 from tests.test_api_problems import problem
+
+NDJSON = "application/x-ndjson"
 
 
 def test_turns_are_given_in_order_and_no_more_than_there_are() -> None:
@@ -67,7 +72,7 @@ def test_a_rate_is_kept_with_a_second_of_it_in_hand() -> None:
 @pytest.fixture(scope="module")
 def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with one place for each kind, one that waits, and little room for bodies."""
-    limits = {"CONCURRENT_REQUESTS": "1", "WAITING_REQUESTS": "1", "MAX_BODIES_BYTES": "20000"}
+    limits = {"CONCURRENT_REQUESTS": "1", "WAITING_REQUESTS": "1", "MAX_BODIES_BYTES": "20000", "BODY_SECONDS": "1"}
     server = start_server(tmp_path_factory.mktemp("narrow"), MAX_KEY_ITEMS="5", **limits)
     server.post("/ingest", {"collection": "c", "items": [{"id": "a", "vector": [1, 0]}]})
     yield server
@@ -98,6 +103,23 @@ def test_bodies_have_so_much_room_together(narrow: Server) -> None:
     assert answer.headers["retry-after"] == "1"
     narrow.post("/ingest", {"collection": "c", "items": [{"id": "a", "vector": [1, 0]}]})
     assert narrow.get("/collections/c")["items"] == 1
+
+
+def test_who_reads_no_answer_is_left(narrow: Server) -> None:
+    narrow.post("/ingest", {"collection": "c", "items": [{"id": "a", "vector": [1, 0], "text": "x" * 15_000}]})
+    question = b'{"vector":[1,0]}\n'
+    head = f"POST /search?collection=c HTTP/1.1\r\nHost: x\r\nContent-Type: {NDJSON}\r\nContent-Length: %d\r\n\r\n"
+    with closing(socket.socket()) as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        deaf.connect(("127.0.0.1", int(narrow.url.rpartition(":")[2])))
+        deaf.sendall((head % (1_000 * len(question))).encode() + 1_000 * question)
+        assert deaf.recv(12) == b"HTTP/1.1 200"
+        refused = narrow.client.post("/search?collection=c", content=question, headers={"content-type": NDJSON})
+        problem(refused, 503, None, "1 streams are worked on and 0 wait")
+        end = time.monotonic() + 10
+        while refused.status_code == 503 and time.monotonic() < end:
+            refused = narrow.client.post("/search?collection=c", content=question, headers={"content-type": NDJSON})
+        assert [hit["id"] for hit in refused.json()["hits"]] == ["a"]
 
 
 def test_a_key_has_a_rate_and_quotas(narrow: Server) -> None:

@@ -5,6 +5,7 @@ health and signals wait for nobody.
 """
 
 import asyncio
+import logging
 from enum import StrEnum
 
 from anyio.to_thread import current_default_thread_limiter
@@ -16,6 +17,8 @@ from service.api.problems import problem
 from service.api.reference import is_reference
 from service.errors import Busy
 from service.settings import Settings
+
+log = logging.getLogger(__name__)
 
 METRICS = "/metrics"
 SPARE_THREADS = 16
@@ -101,13 +104,17 @@ class Turns:
         except Busy as error:
             await problem(error)(scope, receive, send)
             return
-        ended = False
+        ended = unread = False
 
         async def sent(message: Message) -> None:
-            nonlocal ended
+            nonlocal ended, unread
             if kind is Kind.STREAMS:
-                async with asyncio.timeout(self._seconds):  # who reads nothing must not keep the place
-                    await send(message)
+                try:
+                    async with asyncio.timeout(self._seconds):  # who reads nothing must not keep the place
+                        await send(message)
+                except TimeoutError:
+                    unread = True
+                    raise
                 return
             if not ended:
                 ended = True
@@ -116,6 +123,10 @@ class Turns:
 
         try:
             await self._app(scope, receive, sent)
+        except TimeoutError:
+            if not unread:
+                raise
+            log.info("nobody read the answer to %s %s", scope["method"], scope["path"])
         finally:
             if not ended:
                 places.leave()
