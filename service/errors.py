@@ -445,6 +445,8 @@ class OutOfTime(Unavailable):
     """A search's time was over before anything was found."""
 
     title = "Out of time"
+    left_out: ClassVar[str] = "its time was over: it was not looked for"
+    """What is told of a question where others of the same request have an answer."""
 
 
 class StorageFull(CodewellError):

@@ -91,11 +91,11 @@ class Searcher(Reader):
                     raise deadline.missed()
                 chosen = view if wanted is None else self._only(view, wanted, profile)
                 self._find(members, chosen, plan, profile, deadline, whole=wanted is None)
-            except OutOfTime:
+            except OutOfTime as error:
                 if not number:
                     raise
-                deadline.cut(range(len(members)), "it was not looked for")
-                _tell(members, deadline)
+                for one in members:
+                    one.cut = error.left_out
         for one in asked:
             if one.query.group_by is not None:
                 self._group(one, view, one.query.group_by, profile, deadline)

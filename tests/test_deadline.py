@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 
 from models import Metric
+from service.api.search import answered
+from service.api.search_schemas import QueryIn
+from service.bootstrap import Codewell
 from service.catalog import Catalog
 from service.deadline import Deadline
 from service.errors import OutOfTime
@@ -14,8 +17,11 @@ from service.filter import equal
 from service.generation import Build
 from service.index.segment import IndexKind
 from service.item import NewItem
+from service.permitted import Permitted
 from service.query import Answer, Example, Mode, Query
+from service.rights import EVERYTHING
 from service.search import Plan, Stage
+from service.settings import Settings
 from service.store import schema
 from service.store.database import Database
 from tests.conftest import Server, clustered
@@ -25,6 +31,7 @@ from tests.test_originals import TINY, ignore
 DIM = 8
 VECTORS = clustered(1_200, DIM, seed=6)
 PAGE = 1_000
+PLAN = Plan(5, 10, IndexKind.FAISS, None)
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +57,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory, computing: Semaphore) -> A
 
 def asked(row: int, kind: IndexKind = IndexKind.FAISS, stage: Stage | None = None, **more: Any) -> Query:
     return Query((Example(vector=VECTORS[row]),), Plan(5, 10, kind, stage), **more)
+
+
+def none(*_: object, **__: object) -> None:
+    raise Deadline(0).missed()
 
 
 def ids(answer: Answer) -> list[str]:
@@ -112,15 +123,24 @@ def test_who_gets_no_turn_has_nothing(trained: Any, computing: Semaphore) -> Non
 
 def test_words_are_an_answer_where_vectors_get_no_turn(trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     query = asked(7, mode=Mode.HYBRID, text="word3")
-
-    def none(*_: object, **__: object) -> None:
-        raise Deadline(0).missed()
-
     monkeypatch.setattr(trained, "_neighbours", none)
     (cut,) = trained.search([query], deadline=Deadline(60))
     assert len(cut.hits) == 5
     assert {int(found) % 7 for found in ids(cut)} == {3}
     assert cut.partial_reason == "its time was over: only words were looked for"
+
+
+def test_of_two_collections_the_first_is_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Codewell(Settings(data_dir=tmp_path, encoder="none")) as running:
+        for name in ("a", "b"):
+            running.catalog.ingest(name, [NewItem(name, None, VECTORS[0], {})])
+        monkeypatch.setattr(running.catalog.open("b"), "search", none)
+        asked = [(name, Query((Example(vector=VECTORS[0]),), PLAN), QueryIn()) for name in ("a", "b")]
+        one, other = answered(asked, Permitted(running, EVERYTHING))
+        assert ([hit.id for hit in one.hits], one.partial) == (["a"], False)
+        assert (other.hits, other.partial_reason) == ([], "its time was over: it was not looked for")
+        with pytest.raises(OutOfTime):
+            answered(asked[::-1], Permitted(running, EVERYTHING))
 
 
 def test_a_request_says_how_long(server: Server, name: str) -> None:

@@ -9,8 +9,9 @@ from service.api.access import READ
 from service.api.dependencies import CodewellDep
 from service.api.search_schemas import AnswerOut, BatchResponse, QueryIn, SearchRequest, SearchResponse
 from service.deadline import Deadline
+from service.errors import OutOfTime
 from service.permitted import Permitted
-from service.query import Query
+from service.query import Answer, Query
 
 router = APIRouter(tags=["search"])
 
@@ -44,13 +45,18 @@ def answered(asked: list[tuple[str, Query, QueryIn]], codewell: Permitted) -> li
     for name, positions in by_collection.items():
         vectors = any("vector" in asked[position][2].include for position in positions)
         field = asked[positions[0]][1].field
-        found = codewell.catalog.open(name, f"{field}collection").search(
-            [asked[position][1] for position in positions],
-            vectors=vectors,
-            min_seq=max(asked[position][2].min_seq for position in positions),
-            wait_seconds=max(asked[position][2].wait_ms for position in positions) / 1000,
-            deadline=deadline,
-        )
+        try:
+            found = codewell.catalog.open(name, f"{field}collection").search(
+                [asked[position][1] for position in positions],
+                vectors=vectors,
+                min_seq=max(asked[position][2].min_seq for position in positions),
+                wait_seconds=max(asked[position][2].wait_ms for position in positions) / 1000,
+                deadline=deadline,
+            )
+        except OutOfTime as error:
+            if not answers:
+                raise
+            found = [Answer([], None, error.left_out)] * len(positions)
         for position, answer in zip(positions, found, strict=True):
             answers[position] = AnswerOut.of(answer, asked[position][2])
     return [answers[position] for position in range(len(asked))]
