@@ -228,7 +228,12 @@ def test_wrong_usage_of_the_commands_is_said_in_one_line(tmp_path: Path) -> None
     assert (star.exit_code, "'*' is no name of a collection" in star.stderr) == (1, True), star.stderr
     length = key(*create, "--expires", "soon")
     assert (length.exit_code, "12h, 30d and 8w" in length.stderr) == (2, True), length.stderr
-    made = json.loads(key(*create, "--collection", "a", "--expires", "2h", "--json").stdout)
+    for option, wrong, said in (("--rate", "50", "50/s, 100/m and 1000/h"), ("--max-bytes", "10 GB", "500MB and 10GB")):
+        refused = key(*create, option, wrong)
+        assert (refused.exit_code, said in refused.stderr) == (2, True), refused.stderr
+    limits = ("--rate", "90/m", "--max-items", "100000", "--max-bytes", "2GB")
+    made = json.loads(key(*create, *limits, "--collection", "a", "--expires", "2h", "--json").stdout)
+    assert [made[name] for name in ("rate", "max_items", "max_bytes")] == [1.5, 100_000, 2_000_000_000]
     assert made["expires_at"] - made["created_at"] == pytest.approx(7200)
     assert (made["scope"], made["collections"]) == ("read", ["a"])
     assert re.fullmatch(rf"cw_{made['id']}_[\w-]{{43}}", made["key"])
