@@ -9,8 +9,8 @@ of the fresh queries, and whether it lies within and is above the contract. SQLi
 
 import argparse
 import tempfile
-from contextlib import nullcontext
 from pathlib import Path
+from threading import Semaphore
 
 import numpy as np
 import torch
@@ -45,7 +45,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         database = Database(f"sqlite:///{folder}/codewell.db")
         schema.upgrade(database)
-        collection = Catalog(database, {}, nullcontext(), base.shape[1], None).create("c", dimension=base.shape[1])
+        collection = Catalog(database, {}, Semaphore(), base.shape[1], None).create("c", dimension=base.shape[1])
         for start in range(0, ITEMS, 1_000):
             collection.ingest(
                 [NewItem(str(row), None, base[row], {}) for row in range(start, min(start + 1_000, ITEMS))]

@@ -31,7 +31,13 @@ class Codewell:
         default_encoder = None if settings.encoder == "none" else settings.encoder
         snapshots = Snapshots(settings.snapshots_dir, self.database) if settings.snapshot_at else None
         self.catalog = Catalog(
-            self.database, encoders(settings), computing, settings.max_dimension, default_encoder, snapshots
+            self.database,
+            encoders(settings),
+            computing,
+            settings.max_dimension,
+            default_encoder,
+            snapshots,
+            settings.max_collections,
         )
         self.jobs = Jobs(self.database)
         self.keys = Keys(self.database)

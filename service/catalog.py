@@ -2,9 +2,8 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from threading import Lock
+from threading import Lock, Semaphore
 from typing import Any
 
 from sqlalchemy import delete, func, select
@@ -15,7 +14,16 @@ from service.batch import Batch
 from service.codec_spec import CodecSpec, DenseSpec
 from service.collection import Collection
 from service.contract import ContractSpec
-from service.errors import AliasNotFound, CollectionExists, CollectionNotFound, Conflict, InvalidInput
+from service.errors import (
+    AliasNotFound,
+    CollectionExists,
+    CollectionNotFound,
+    Conflict,
+    InvalidInput,
+    LimitExceeded,
+    QuotaExceeded,
+)
+from service.follower import MOST_WAITING
 from service.item import Malformed, NewItem
 from service.originals import Originals
 from service.receipt import Receipt, batch_rejected
@@ -54,10 +62,11 @@ class Catalog:
         self,
         database: Database,
         encoders: Mapping[str, TextEncoder],
-        computing: AbstractContextManager[object],
+        computing: Semaphore,
         max_dimension: int,
         default_encoder: str | None,
         snapshots: Snapshots | None = None,
+        max_collections: int = 0,
     ) -> None:
         self._database = database
         self.encoders = encoders
@@ -65,8 +74,10 @@ class Catalog:
         self._max_dimension = max_dimension
         self._default_encoder = default_encoder
         self._snapshots = snapshots
+        self._max_collections = max_collections
         self._opened: dict[int, Collection] = {}
         self._opening = Lock()
+        self._waiting = Semaphore(MOST_WAITING)
 
     def open(self, name: str, field: str = "collection", rights: Rights = EVERYTHING) -> Collection:
         """The collection of that name or alias.
@@ -82,7 +93,9 @@ class Catalog:
         with self._opening:
             if row.id not in self._opened:
                 encoder = self._encoder_of(row)
-                self._opened[row.id] = Collection(row, self._database, encoder, self._computing, self._snapshots)
+                self._opened[row.id] = Collection(
+                    row, self._database, encoder, self._computing, self._snapshots, self._waiting
+                )
             return self._opened[row.id]
 
     def _encoder_of(self, row: CollectionRow) -> TextEncoder | None:
@@ -151,7 +164,7 @@ class Catalog:
         """Makes a collection; its dimension is the given one or its encoder's.
 
         Raises:
-            CollectionExists, InvalidInput; BadConfig: no codec can be made so.
+            CollectionExists, InvalidInput; BadConfig: no codec can be made so; QuotaExceeded: there are too many.
         """
         codec = codec or DenseSpec()
         if encoder is not None and encoder not in self.encoders:
@@ -166,7 +179,12 @@ class Catalog:
         if dimension is None:
             raise InvalidInput("give a dimension, or an encoder that has one", field="dimension")
         if not 1 <= dimension <= self._max_dimension:
-            raise InvalidInput(f"{dimension} is not between 1 and {self._max_dimension}", field="dimension")
+            raise LimitExceeded(
+                f"{dimension} is not between 1 and {self._max_dimension}",
+                field="dimension",
+                limit=self._max_dimension,
+                setting="max_dimension",
+            )
         config = codec.config(dimension)
         if contract is not None:
             contract.check(config, dimension)
@@ -184,6 +202,12 @@ class Catalog:
         with self._database.naming() as session:
             if store.find_collection(session, name) is not None:
                 raise CollectionExists(f"there is a collection or alias {name!r} already", field="name")
+            if self._max_collections and _count(session) >= self._max_collections:
+                raise QuotaExceeded(
+                    f"there are {self._max_collections} collections, and no more may be made: delete one first; "
+                    "CODEWELL_MAX_COLLECTIONS raises it",
+                    field="name",
+                )
             session.add(row)
         return self.open(name)
 
@@ -225,7 +249,7 @@ class Catalog:
     def count(self) -> int:
         """How many collections there are."""
         with self._database.reading() as session:
-            return session.scalar(select(func.count()).select_from(CollectionRow)) or 0
+            return _count(session)
 
     def aliases(self) -> dict[str, str]:
         """Every alias and the collection it stands for."""
@@ -258,6 +282,10 @@ class Catalog:
             if row is None:
                 raise AliasNotFound(f"there is no alias {alias!r}; GET /aliases lists them", field="alias")
             session.delete(row)
+
+
+def _count(session: Session) -> int:
+    return session.scalar(select(func.count()).select_from(CollectionRow)) or 0
 
 
 def _described(session: Session, row: CollectionRow) -> Description:

@@ -9,8 +9,9 @@ from typing import Any
 from service.batch import Batch
 from service.errors import ItemNotFound, Unavailable
 from service.filter import Filter
-from service.item import Malformed, NewItem, checked_metadata, merge_patch
+from service.item import DEEPEST_METADATA, Malformed, NewItem, checked_metadata, merge_patch
 from service.query import Hit
+from service.quota import UNLIMITED, Quota
 from service.receipt import Receipt, batch_rejected
 from service.searcher import Searcher
 from service.store import receipts, store
@@ -32,7 +33,7 @@ class Collection(Searcher):
 
         Raises:
             BatchRejected, BatchConflict: the terms are atomic and an item cannot be kept, or is not in the state that
-                was asked for; nothing was written. KeyReused.
+                was asked for; nothing was written. KeyReused. QuotaExceeded: nothing was written.
         """
         batch = Batch(items, self.name, self.dim, self.metric, self._encoder, terms.mode, self.originals)
         if terms.atomic and batch.results:
@@ -61,7 +62,9 @@ class Collection(Searcher):
                 raise batch_rejected("the batch is atomic", refused)
             if terms.once is not None and (kept := receipts.kept_receipt(session, self.id, terms.once)) is not None:
                 return Receipt.from_json(kept)
+            before = store.size_of(row)
             store.write_items(session, row, writes, time.time())
+            terms.quota.check(session, row, before)
             receipt = Receipt(self.name, row.seq, batch.ordered_results())
             if terms.once is not None:
                 receipts.keep_receipt(session, self.id, terms.once, receipt.to_json(), time.time())
@@ -69,12 +72,21 @@ class Collection(Searcher):
 
     # ------------------------------------------------------------------ items
 
-    def patch(self, item_id: str, changes: Mapping[str, Any], max_bytes: int, if_seq: int | None = None) -> Hit:
+    def patch(
+        self,
+        item_id: str,
+        changes: Mapping[str, Any],
+        max_bytes: int,
+        if_seq: int | None = None,
+        *,
+        max_depth: int = DEEPEST_METADATA,
+        quota: Quota = UNLIMITED,
+    ) -> Hit:
         """Merges `changes` into the metadata (JSON Merge Patch, RFC 7396); the vector keeps its row and code.
 
         Raises:
             ItemNotFound; SeqConflict: the item was changed after `if_seq`; InvalidInput: the metadata would be longer
-                than `max_bytes`, too deep, or no JSON.
+                than `max_bytes`, deeper than `max_depth`, or no JSON; QuotaExceeded.
         """
         with self._database.writing() as session:
             row = self._row(session, lock=True)
@@ -83,10 +95,13 @@ class Collection(Searcher):
                 raise ItemNotFound(item_id, field="id")
             if (conflict := changed(if_seq, item.seq, "if_seq")) is not None:
                 raise conflict
-            metadata = checked_metadata(merge_patch(json.loads(item.metadata), changes), max_bytes, "metadata")
+            merged = merge_patch(json.loads(item.metadata), changes)
+            metadata = checked_metadata(merged, max_bytes, "metadata", max_depth)
             if metadata != item.metadata:
+                before = store.size_of(row)
                 write = store.Write(item_id, item.digest, item.text, metadata, None, None)
                 store.write_items(session, row, [write], time.time())
+                quota.check(session, row, before)
             item = store.items_by_id(session, self.id, [item_id])[item_id]
         self._follow()
         return Hit(item, 0.0)

@@ -8,7 +8,9 @@ CodewellError            500
 │   ├── DuplicateId
 │   ├── EmptyBatch
 │   ├── NoEncoder              text for a collection that takes vectors only
+│   ├── LimitExceeded          more than a setting allows: names the limit and the setting
 │   └── BatchRejected          not one item of the batch could be kept
+├── AmbiguousLength      400   a body whose end is told in two ways
 ├── Unauthorized         401   no API key, or none that is valid
 ├── Forbidden            403   the key is valid and does not allow this
 ├── NotFound             404
@@ -35,11 +37,17 @@ CodewellError            500
 │   ├── TooManyRejects
 │   └── DamagedGeneration      a built folder is not what its manifest says
 ├── SnapshotRefused      500   a snapshot or backup is damaged, of another format, or not of this database
+├── TooSlow              408   a body did not come in time
 ├── TooLarge             413
+├── Encoded              415   a body that is compressed
 ├── Misdirected          421   the server is not trusted with the host name that was called
+├── RateExceeded         429   the API key sends more requests than it may: the answer carries Retry-After
+├── QuotaExceeded        429   there would be more kept than a setting or the API key allows
 ├── EncoderMissing       501   an optional package is not installed
 ├── EncoderFailed        502   the embeddings endpoint did not answer as it should
 ├── Unavailable          503   try again: the answer carries Retry-After
+│   ├── Busy                   as much is being done as the server does at once
+│   └── OutOfTime              nothing was found within a search's time
 └── StorageFull          507
 """
 
@@ -51,6 +59,8 @@ class CodewellError(Exception):
 
     status: ClassVar[int] = 500
     title: str = "Internal error"
+    retry_after: int | None = None
+    """Seconds after which the same request may succeed; none where waiting does not help."""
 
     def __init__(self, detail: str, *, field: str | None = None) -> None:
         super().__init__(detail)
@@ -130,6 +140,17 @@ class NoEncoder(InvalidInput):
         )
 
 
+class LimitExceeded(InvalidInput):
+    """There is more of something in the request than a setting allows; `setting` is its name in lower case."""
+
+    title = "Limit exceeded"
+
+    def __init__(self, detail: str, *, field: str | None, limit: int, setting: str) -> None:
+        variable = f"CODEWELL_{setting.upper()}"
+        super().__init__(f"{detail}; {variable} raises it", field=field)
+        self.members |= {"limit": limit, "setting": variable}
+
+
 class BatchRejected(InvalidInput):
     """No item of the batch was kept: all were bad, or one was and the batch was atomic."""
 
@@ -138,6 +159,13 @@ class BatchRejected(InvalidInput):
     def __init__(self, detail: str, errors: list[dict[str, object]]) -> None:
         super().__init__(detail, field=str(errors[0]["field"]))
         self.members["errors"] = errors
+
+
+class AmbiguousLength(CodewellError):
+    """The request says in two ways where its body ends."""
+
+    status = 400
+    title = "Ambiguous length"
 
 
 class Unauthorized(CodewellError):
@@ -339,6 +367,13 @@ class SnapshotRefused(CodewellError):
     title = "Snapshot refused"
 
 
+class TooSlow(CodewellError):
+    """The body did not come in the time that the server gives it."""
+
+    status = 408
+    title = "Request timeout"
+
+
 class TooLarge(CodewellError):
     """The body is larger than the server takes."""
 
@@ -346,11 +381,36 @@ class TooLarge(CodewellError):
     title = "Too large"
 
 
+class Encoded(CodewellError):
+    """The body is compressed: a few bytes could stand for gigabytes."""
+
+    status = 415
+    title = "Unsupported content encoding"
+
+
 class Misdirected(CodewellError):
     """The request is for a host name that the server does not go by."""
 
     status = 421
     title = "Misdirected request"
+
+
+class RateExceeded(CodewellError):
+    """The API key sends more requests than it may."""
+
+    status = 429
+    title = "Too many requests"
+
+    def __init__(self, detail: str, retry_after: int) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
+class QuotaExceeded(CodewellError):
+    """There would be more collections, items or bytes than a setting or the API key allows; nothing was written."""
+
+    status = 429
+    title = "Quota exceeded"
 
 
 class EncoderMissing(CodewellError):
@@ -372,7 +432,21 @@ class Unavailable(CodewellError):
 
     status = 503
     title = "Unavailable"
-    retry_after: ClassVar[int] = 1
+    retry_after = 1
+
+
+class Busy(Unavailable):
+    """The server does as much at once as its settings let it."""
+
+    title = "Server busy"
+
+
+class OutOfTime(Unavailable):
+    """A search's time was over before anything was found."""
+
+    title = "Out of time"
+    left_out: ClassVar[str] = "its time was over: it was not looked for"
+    """What is told of a question where others of the same request have an answer."""
 
 
 class StorageFull(CodewellError):

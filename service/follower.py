@@ -3,14 +3,14 @@
 import logging
 import time
 from collections.abc import Sequence
-from threading import Lock
+from threading import Lock, Semaphore
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
 from models import Codec, FlatCodec, Metric, load_codec
-from service.errors import CollectionNotFound, Unavailable
+from service.errors import Busy, CollectionNotFound, Unavailable
 from service.index.segment import RowArray
 from service.index.view import View
 from service.originals import decoded
@@ -27,18 +27,27 @@ PAGE = 5_000
 
 WAIT_SECONDS = 0.02
 """Between two looks for a change that somebody waits for."""
+MOST_WAITING = 4
+"""Searches that wait for changes at the same time, of a process: more must not keep the others from their turns."""
 
 
 class Follower:
     """Holds the newest view; `catch_up` brings it to the end of the log, whoever wrote it."""
 
-    def __init__(self, row: CollectionRow, database: Database, snapshots: Snapshots | None = None) -> None:
+    def __init__(
+        self,
+        row: CollectionRow,
+        database: Database,
+        snapshots: Snapshots | None = None,
+        waiting: Semaphore | None = None,
+    ) -> None:
         self.id = row.id
         self.name = row.name
         self.dim = row.dimension
         self.metric = Metric(row.metric)
         self._database = database
         self._snapshots = snapshots
+        self._waiting = waiting or Semaphore(MOST_WAITING)
         self._applying = Lock()
         self._view: View | None = None
         self._codecs: dict[int, Codec] = {}
@@ -48,19 +57,27 @@ class Follower:
         """The view as it is, loaded the first time; one that is behind `min_seq` is caught up.
 
         Raises:
-            Unavailable: the log did not come to `min_seq` within `wait_seconds`.
+            Unavailable: the log did not come to `min_seq` within `wait_seconds`. Busy: too many wait already.
         """
         view = self._view if self._view is not None else self.catch_up()
-        end = time.monotonic() + wait_seconds
-        while view.applied_seq < min_seq:
+        if view.applied_seq < min_seq:
             view = self.catch_up()
-            if view.applied_seq < min_seq:
+        return view if view.applied_seq >= min_seq else self._awaited(min_seq, wait_seconds)
+
+    def _awaited(self, min_seq: int, wait_seconds: float) -> View:
+        end = time.monotonic() + wait_seconds
+        if not self._waiting.acquire(blocking=False):
+            raise Busy(f"{MOST_WAITING} searches wait for changes already; try again", field="min_seq")
+        try:
+            while (view := self.catch_up()).applied_seq < min_seq:
                 if time.monotonic() >= end:
                     raise Unavailable(
                         f"the collection has come to seq {view.applied_seq}, not to {min_seq}; try again",
                         field="min_seq",
                     )
                 time.sleep(WAIT_SECONDS)
+        finally:
+            self._waiting.release()
         return view
 
     def is_behind(self, head: store.Head) -> bool:

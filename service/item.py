@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import Metric
-from service.errors import DimensionMismatch, InvalidInput, NotFinite, ZeroVector
+from service.errors import DimensionMismatch, InvalidInput, LimitExceeded, NotFinite, ZeroVector
 
 DEEPEST_METADATA = 64
-"""Levels of metadata; writers of JSON give up at a few hundred."""
+"""Levels of metadata where nobody says otherwise; writers of JSON give up at a few hundred."""
 LONGEST_SQUARE, SHORTEST_SQUARE = 5e37, 1e-30
 """Squared lengths between which float32 can hold squared distances, and directions with all their digits."""
 
@@ -67,32 +67,43 @@ def checked_vector(vector: NDArray[np.float32], dim: int, metric: Metric, field:
     return vector
 
 
-def checked_metadata(metadata: dict[str, Any], max_bytes: int, field: str) -> str:
+def checked_metadata(metadata: dict[str, Any], max_bytes: int, field: str, max_depth: int = DEEPEST_METADATA) -> str:
     """Metadata in its canonical form.
 
     Raises:
-        InvalidInput: too long, nested too deep, or holding what JSON or a database cannot hold.
+        LimitExceeded: too long, or nested too deep; InvalidInput: holding what JSON or a database cannot hold.
     """
-    if _depth(metadata) > DEEPEST_METADATA:
-        raise InvalidInput(f"the metadata is nested more than {DEEPEST_METADATA} levels deep", field=field)
+    if _is_deeper(metadata, max_depth):
+        raise LimitExceeded(
+            f"the metadata is nested more than {max_depth} levels deep",
+            field=field,
+            limit=max_depth,
+            setting="max_metadata_depth",
+        )
     try:
         content = canonical(metadata)
         length = len(content.encode())
     except ValueError:
         raise InvalidInput("the metadata holds NaN, an infinity or broken characters", field=field) from None
     if length > max_bytes:
-        raise InvalidInput(f"the metadata is {length} bytes of JSON; {max_bytes} is the most", field=field)
+        raise LimitExceeded(
+            f"the metadata is {length} bytes of JSON; {max_bytes} is the most",
+            field=field,
+            limit=max_bytes,
+            setting="max_metadata_bytes",
+        )
     return content
 
 
-def _depth(value: Any) -> int:
-    """Levels of objects and lists, without recursion: what is too deep must not be what breaks the check."""
-    level, depth = [value], 0
-    while level and depth <= DEEPEST_METADATA:
+def _is_deeper(value: Any, most: int) -> bool:
+    """Whether there are more levels of objects and lists, without recursion: that would be what a deep value breaks."""
+    level = [value]
+    for _ in range(most + 1):
         nested = [part for part in level if isinstance(part, dict | list)]
-        depth += bool(nested)
+        if not nested:
+            return False
         level = [child for part in nested for child in (part.values() if isinstance(part, dict) else part)]
-    return depth
+    return True
 
 
 def canonical(metadata: dict[str, Any]) -> str:

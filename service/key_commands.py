@@ -14,6 +14,7 @@ from service.console import print_table
 from service.offline import DataDir, opened_database
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+BYTES = {"": 1, "KB": 1_000, "MB": 1_000_000, "GB": 1_000_000_000, "TB": 1_000_000_000_000}
 
 keys = typer.Typer(
     help="Make, list and revoke API keys, in the database itself.", no_args_is_help=True, rich_markup_mode=None
@@ -34,6 +35,15 @@ def create(
     expires: Annotated[
         str | None, typer.Option(help="How long it is valid, such as 12h, 30d or 8w; without it, until revoked.")
     ] = None,
+    rate: Annotated[
+        str | None, typer.Option(help="Requests that it may send, such as 50/s, 100/m or 1000/h; without it, any.")
+    ] = None,
+    max_items: Annotated[
+        int | None, typer.Option(help="Items in the collections that it reaches; without it, what the server's say.")
+    ] = None,
+    max_bytes: Annotated[
+        str | None, typer.Option(help="Bytes in the collections that it reaches, such as 500MB or 10GB; likewise.")
+    ] = None,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
@@ -45,8 +55,13 @@ def create(
     from service.rights import Scope
 
     seconds = None if expires is None else _seconds(expires)
+    limits = {
+        "rate": None if rate is None else _rate(rate),
+        "max_items": max_items,
+        "max_bytes": None if max_bytes is None else _bytes(max_bytes),
+    }
     with opened_database(data_dir, make=True) as database:
-        made = Keys(database).create(name, Scope(scope), collection or None, seconds)
+        made = Keys(database).create(name, Scope(scope), collection or None, seconds, **limits)
     if as_json:
         typer.echo(json.dumps(asdict(made.key) | {"key": made.token}))
         return
@@ -104,6 +119,20 @@ def _seconds(given: str) -> int:
             f"{given!r} is no length of time; 12h, 30d and 8w are (s, m, h, d, w)", param_hint="--expires"
         )
     return int(found[1]) * SECONDS[found[2]]
+
+
+def _rate(given: str) -> float:
+    found = re.fullmatch(r"(\d{1,7}(?:\.\d{1,3})?)/([smhd])", given)
+    if found is None:
+        raise typer.BadParameter(f"{given!r} is no rate; 50/s, 100/m and 1000/h are", param_hint="--rate")
+    return float(found[1]) / SECONDS[found[2]]
+
+
+def _bytes(given: str) -> int:
+    found = re.fullmatch(r"(\d{1,15})([KMGT]B)?", given)
+    if found is None:
+        raise typer.BadParameter(f"{given!r} is no size; 500MB and 10GB are", param_hint="--max-bytes")
+    return int(found[1]) * BYTES[found[2] or ""]
 
 
 def _day(moment: float) -> str:

@@ -10,13 +10,14 @@ import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy.orm import Session
 
 from service.client import is_loopback
 from service.errors import InvalidInput, KeyNotFound, Unauthorized
 from service.given import COLLECTION_NAME
-from service.rights import Rights, Scope
+from service.rights import Allowance, Rights, Scope
 from service.settings import Settings
 from service.store import keys as stored
 from service.store import store
@@ -26,6 +27,9 @@ from service.store.tables import KeyRow
 FORM = re.compile(r"cw_(?P<id>[0-9a-f]{12})_(?P<secret>[A-Za-z0-9_-]{43})")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@ -]{0,127}")
 MOST_COLLECTIONS = 1_000
+SLOWEST, FASTEST = 0.001, 1_000_000.0
+"""Requests a second."""
+MOST_KEPT = 2**62
 LONGEST_SECONDS = 100 * 366 * 24 * 60 * 60
 NO_DIGEST = bytes(32)
 """What a secret is compared with where no key has its id, so that it takes the same steps; no input has this digest."""
@@ -43,6 +47,11 @@ class Key:
     created_at: float
     expires_at: float | None
     revoked_at: float | None
+    rate: float | None
+    """Requests a second; none for any number."""
+    max_items: int | None
+    """In the collections that it reaches; none for what the settings say, 0 for any number."""
+    max_bytes: int | None
 
     def state(self, now: float) -> str:
         """Whether it is active, expired or revoked."""
@@ -68,15 +77,20 @@ class Keys:
         self._exist = False
 
     def create(
-        self, name: str, scope: Scope, collections: Sequence[str] | None = None, seconds: float | None = None
+        self,
+        name: str,
+        scope: Scope,
+        collections: Sequence[str] | None = None,
+        seconds: float | None = None,
+        **limits: Any,
     ) -> MadeKey:
-        """Makes a key that is valid for `seconds`, or until it is revoked.
+        """Makes a key that is valid for `seconds`, or until it is revoked; `limits` are those of `added`.
 
         Raises:
             InvalidInput: naming what is wrong.
         """
         with self._database.writing() as session:
-            return added(session, name, scope, collections, seconds)
+            return added(session, name, scope, collections, seconds, **limits)
 
     def list(self) -> list[Key]:
         """All, the oldest first."""
@@ -121,11 +135,21 @@ class Keys:
             or (found.expires_at is not None and now >= found.expires_at)
         ):
             raise Unauthorized("the API key is not valid: it is unknown, expired or revoked")
-        return Rights(Scope(found.scope), None if found.collections is None else frozenset(found.collections))
+        reached = None if found.collections is None else frozenset(found.collections)
+        allowance = Allowance(found.id, found.rate, found.max_items, found.max_bytes)
+        return Rights(Scope(found.scope), reached, allowance)
 
 
 def added(
-    session: Session, name: str, scope: Scope, collections: Sequence[str] | None, seconds: float | None
+    session: Session,
+    name: str,
+    scope: Scope,
+    collections: Sequence[str] | None,
+    seconds: float | None,
+    *,
+    rate: float | None = None,
+    max_items: int | None = None,
+    max_bytes: int | None = None,
 ) -> MadeKey:
     """A new key, within a transaction that the caller commits.
 
@@ -154,6 +178,11 @@ def added(
             )
     if seconds is not None and not 0 < seconds <= LONGEST_SECONDS:
         raise InvalidInput("a key is valid for more than 0 seconds and at most 100 years", field="expires_in")
+    if rate is not None and not SLOWEST <= rate <= FASTEST:
+        raise InvalidInput(f"a key has from {SLOWEST} to {FASTEST} requests a second", field="rate")
+    for limit, most in (("max_items", max_items), ("max_bytes", max_bytes)):
+        if most is not None and not 0 <= most <= MOST_KEPT:
+            raise InvalidInput(f"it is between 0, for any number, and {MOST_KEPT}", field=limit)
     now, secret = time.time(), secrets.token_urlsafe(32)
     row = KeyRow(
         id=secrets.token_hex(6),
@@ -163,6 +192,9 @@ def added(
         collections=None if collections is None else sorted(set(collections)),
         created_at=now,
         expires_at=None if seconds is None else now + seconds,
+        rate=rate,
+        max_items=max_items,
+        max_bytes=max_bytes,
     )
     session.add(row)
     session.flush()
@@ -179,4 +211,15 @@ def _digest(secret: str) -> bytes:
 
 
 def _key(row: KeyRow) -> Key:
-    return Key(row.id, row.name, Scope(row.scope), row.collections, row.created_at, row.expires_at, row.revoked_at)
+    return Key(
+        row.id,
+        row.name,
+        Scope(row.scope),
+        row.collections,
+        row.created_at,
+        row.expires_at,
+        row.revoked_at,
+        row.rate,
+        row.max_items,
+        row.max_bytes,
+    )

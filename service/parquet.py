@@ -8,7 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 PAGE = 2_000
-"""Rows in memory at once."""
+"""Rows in memory at once,"""
+PAGE_NUMBERS = 4_000_000
+"""or fewer, where their vectors have so many numbers together: a small file can stand for endless ones."""
+LONGEST_VECTOR = 65_536
+"""Numbers of a vector, on average over a group of rows."""
 KINDS = {
     "id": "strings or whole numbers",
     "text": "strings",
@@ -39,14 +43,15 @@ class ItemTable:
     def rows(self) -> Iterator[dict[str, Any]]:
         """A row's values by column, without those that are null; vectors are (D,) float32 arrays."""
         for batch in self._batches():
-            columns = {name: self._values(name, batch.column(name)) for name in batch.schema.names}
+            columns = {name: batch.column(name) for name in batch.schema.names}
             for row in range(len(batch)):
-                yield {name: values[row] for name, values in columns.items() if values[row] is not None}
+                values = {name: self._value(name, column[row]) for name, column in columns.items()}
+                yield {name: value for name, value in values.items() if value is not None}
 
-    def _values(self, name: str, column: Any) -> list[Any]:
-        if name == self._vectors:  # as Python's numbers they would be several times slower
-            return [_vector(value.values) if value.is_valid else None for value in column]
-        return list(column.to_pylist())
+    def _value(self, name: str, cell: Any) -> Any:
+        if name == self._vectors and cell.is_valid:  # as Python's numbers they would be several times slower
+            return _vector(cell.values)
+        return cell.as_py()
 
     def _batches(self) -> Iterator[Any]:
         try:
@@ -55,11 +60,26 @@ class ItemTable:
         except ImportError as error:
             raise UnreadableTable("Parquet needs pyarrow: pip install 'codewell[build]'") from error
         try:
-            with pq.ParquetFile(self._path) as file:
+            strings = [name for name in pq.read_schema(self._path).names if name != self._vectors]
+            # A text that many rows share is in memory once, as it is in the file.
+            with pq.ParquetFile(self._path, read_dictionary=strings) as file:
                 self._check(file.schema_arrow)
-                yield from file.iter_batches(PAGE, use_threads=False)
+                for group in range(file.num_row_groups):
+                    page = self._page(file.metadata.row_group(group))
+                    yield from file.iter_batches(page, row_groups=[group], use_threads=False)
         except (OSError, pa.ArrowException) as error:
             raise UnreadableTable(f"{self._path} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
+
+    def _page(self, group: Any) -> int:
+        """Rows of the group that are read at once."""
+        columns = [group.column(place) for place in range(group.num_columns)]
+        longest = int(max((one.num_values for one in columns), default=0)) // max(1, int(group.num_rows))
+        if longest > LONGEST_VECTOR:
+            raise UnreadableTable(
+                f"the vectors of {self._path} have {longest} numbers, as its groups of rows say; "
+                f"{LONGEST_VECTOR} are most"
+            )
+        return max(1, min(PAGE, PAGE_NUMBERS // max(1, longest)))
 
     def _check(self, schema: Any) -> None:
         roles = {given: role for role, given in self._columns.items()}
@@ -81,6 +101,7 @@ def _holds(role: str, kind: Any) -> bool:
     if role == "vector":
         lists = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
         return bool(lists and (types.is_floating(kind.value_type) or types.is_integer(kind.value_type)))
+    kind = kind.value_type if types.is_dictionary(kind) else kind
     strings = types.is_string(kind) or types.is_large_string(kind)
     return bool(strings or (role == "id" and types.is_integer(kind)))
 

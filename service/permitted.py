@@ -5,6 +5,7 @@ here whose it is. Collections are checked by the name that an alias stands for i
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from service.bootstrap import Codewell
@@ -15,17 +16,20 @@ from service.generations import Generation, Generations
 from service.item import Malformed, NewItem
 from service.jobs import Job, Jobs
 from service.keys import Keys
+from service.quota import Quota
 from service.receipt import Receipt
 from service.rights import Rights
+from service.settings import Settings
 from service.terms import Terms
 
 
 class PermittedCatalog:
     """The catalog within a caller's collections; `Catalog` says what each method does."""
 
-    def __init__(self, catalog: Catalog, rights: Rights) -> None:
+    def __init__(self, catalog: Catalog, rights: Rights, quota: Quota) -> None:
         self._catalog = catalog
         self._rights = rights
+        self._quota = quota
 
     def open(self, name: str, field: str = "collection") -> Collection:
         """Raises CollectionNotFound; Forbidden: whether there is such a collection or not."""
@@ -36,7 +40,8 @@ class PermittedCatalog:
         return name if self._rights.collections is None else self.open(name).name
 
     def ingest(self, name: str, items: Sequence[NewItem | Malformed], terms: Terms) -> Receipt:
-        """Makes a missing collection only where its name is reached."""
+        """Makes a missing collection only where its name is reached; keeps no more than the caller may."""
+        terms = replace(terms, quota=self._quota)
         try:
             return self.open(name).ingest(items, terms)
         except CollectionNotFound:
@@ -134,12 +139,26 @@ class PermittedGenerations:
         return self._generations.published(self._catalog.name_of(collection))
 
 
+def quota_of(settings: Settings, rights: Rights) -> Quota:
+    """How much a caller may keep: what its key says or, where that says nothing, the settings."""
+    quota, own = Quota(settings.max_collection_items, settings.max_collection_bytes), rights.allowance
+    if own is None:
+        return quota
+    return replace(
+        quota,
+        key_items=settings.max_key_items if own.max_items is None else own.max_items,
+        key_bytes=settings.max_key_bytes if own.max_bytes is None else own.max_bytes,
+        reached=rights.collections,
+    )
+
+
 class Permitted:
     """What the routes see of the service."""
 
     def __init__(self, codewell: Codewell, rights: Rights) -> None:
         self.settings = codewell.settings
-        self.catalog = PermittedCatalog(codewell.catalog, rights)
+        self.quota = quota_of(codewell.settings, rights)
+        self.catalog = PermittedCatalog(codewell.catalog, rights, self.quota)
         self.jobs = PermittedJobs(codewell.jobs, self.catalog, rights)
         self.generations = PermittedGenerations(codewell.generations, self.catalog)
         self._keys = codewell.keys

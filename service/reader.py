@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from threading import Semaphore
 from typing import Any
 
 import numpy as np
@@ -39,8 +39,9 @@ class Reader:
         row: CollectionRow,
         database: Database,
         encoder: TextEncoder | None,
-        computing: AbstractContextManager[object],
+        computing: Semaphore,
         snapshots: Snapshots | None = None,
+        waiting: Semaphore | None = None,
     ) -> None:
         self.id = row.id
         self.name = row.name
@@ -50,7 +51,7 @@ class Reader:
         self._database = database
         self._encoder = encoder
         self._computing = computing
-        self.follower = Follower(row, database, snapshots)
+        self.follower = Follower(row, database, snapshots, waiting)
         self._filters = FilterFollower(row.id, row.name, database)
         self._words = TextFollower(row.id, row.name, database)
 

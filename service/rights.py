@@ -23,6 +23,18 @@ class Scope(StrEnum):
 
 
 @dataclass(frozen=True)
+class Allowance:
+    """How much one API key may take; none is no limit of its own."""
+
+    key: str
+    """Its id."""
+    rate: float | None = None
+    """Requests a second."""
+    max_items: int | None = None
+    max_bytes: int | None = None
+
+
+@dataclass(frozen=True)
 class Rights:
     """A caller's. Collections are meant by their own names: an alias is reached where what it stands for is."""
 
@@ -30,6 +42,8 @@ class Rights:
     """None may do nothing."""
     collections: frozenset[str] | None
     """None reaches all. A name may be free: its first ingest makes the collection."""
+    allowance: Allowance | None = None
+    """How much the caller's key may take; none where no keys are needed."""
 
     def require(self, needed: Scope) -> None:
         """Raises Forbidden where the scope is too low."""

@@ -1,12 +1,13 @@
 """The three stages of a search over one view: shortlist, refine, rescore. Knows no SQL, no HTTP and no text."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
 
 from models import FlatCodec, Neighbours, Scores, Vectors, paired_scores, top
+from service.deadline import Deadline
 from service.index.segment import IndexKind, RowArray
 from service.index.view import View
 from service.originals import decoded
@@ -14,6 +15,9 @@ from service.profile import Profile
 
 BLOCK_NUMBERS = 4_000_000
 """Numbers of candidates' vectors held at once, 16 MB: queries are refined and rescored in blocks of as many as fit."""
+
+QUERY_BLOCK = 512
+"""Queries looked up between two looks at the time."""
 
 OVERSAMPLE = 10
 """Where nobody asks for another."""
@@ -52,18 +56,21 @@ def search(
     originals: Originals,
     profile: Profile | None = None,
     also: RowArray | None = None,
+    deadline: Deadline | None = None,
 ) -> Neighbours:
     """(q, D) queries to the k best rows of each, best first, ties by older row; -1 where there are no more.
+
+    After the deadline no original is read, and no further block of queries is begun; the first one always is.
 
     With `also`, (q, a) live rows, or -1, that something else found, the k + a best are told: all of these among them.
     Their order is that of the last stage, which must not be the shortlist's.
     """
-    profile = profile or Profile()
+    profile, deadline = profile or Profile(), deadline or Deadline()
     # Uncompressed codes are the originals: a second look at a few more than k replaces reading them.
     flat = isinstance(view.codec, FlatCodec)
     wanted = plan.k * (2 if flat else plan.oversample)
     with profile.stage("shortlist"):
-        shortlist = view.search(queries, wanted, plan.kind)
+        shortlist = _shortlist(view, queries, wanted, plan.kind, deadline)
     profile.count("codes", len(queries) * view.most_scored(wanted, plan.kind))
     profile.count("shortlist", int((shortlist.rows >= 0).sum()))
     if plan.stage is Stage.SHORTLIST:
@@ -71,7 +78,19 @@ def search(
     by_codes = flat or plan.stage is Stage.REFINE
     rows, k = (shortlist.rows, plan.k) if also is None else (joined(shortlist.rows, also), plan.k + also.shape[1])
     with profile.stage("refine" if by_codes else "rescore"):
-        return reordered(view, queries, rows, k, None if by_codes else originals, profile)
+        return reordered(view, queries, rows, k, None if by_codes else originals, profile, deadline)
+
+
+def _shortlist(view: View, queries: Vectors, wanted: int, kind: IndexKind, deadline: Deadline) -> Neighbours:
+    parts: list[Neighbours] = []
+    for start in range(0, len(queries), QUERY_BLOCK):
+        if start and deadline.over:
+            shape = len(queries) - start, parts[0].rows.shape[1]
+            parts.append(Neighbours(np.full(shape, -1, np.int64), np.full(shape, -np.inf, np.float32)))
+            deadline.cut(range(start, len(queries)), "it was not looked for")
+            break
+        parts.append(view.search(queries[start : start + QUERY_BLOCK], wanted, kind))
+    return _stacked(parts)
 
 
 def joined(rows: RowArray, also: RowArray) -> RowArray:
@@ -81,13 +100,22 @@ def joined(rows: RowArray, also: RowArray) -> RowArray:
 
 
 def reordered(
-    view: View, queries: Vectors, shortlist: RowArray, k: int, originals: Originals | None, profile: Profile
+    view: View,
+    queries: Vectors,
+    shortlist: RowArray,
+    k: int,
+    originals: Originals | None,
+    profile: Profile,
+    deadline: Deadline,
 ) -> Neighbours:
     """(q, D) queries to the k best of their (q, n) rows by exact scores or, without originals, by the codec's."""
     parts = []
     size = max(1, BLOCK_NUMBERS // (shortlist.shape[1] * view.codec.dim))
     for start in range(0, len(queries), size):
         block, rows = queries[start : start + size], shortlist[start : start + size]
+        if originals is not None and deadline.over:
+            originals = None
+            deadline.cut(range(start, len(queries)), "hits are ranked by their codes, not by their original vectors")
         if originals is None:
             scores = view.codec.scores(block, view.codes_of(rows))
             scores = np.where(rows >= 0, scores, -np.inf).astype(np.float32)
@@ -95,6 +123,10 @@ def reordered(
             scores = _rescored(view, block, rows, originals, profile)
         best = top(scores, rows, k)
         parts.append(Neighbours(np.where(np.isneginf(best.scores), -1, best.rows), best.scores))
+    return _stacked(parts)
+
+
+def _stacked(parts: Sequence[Neighbours]) -> Neighbours:
     return Neighbours(np.concatenate([part.rows for part in parts]), np.concatenate([part.scores for part in parts]))
 
 

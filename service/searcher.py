@@ -1,6 +1,6 @@
 """What one collection answers in one process: the nearest items. Writes nothing; knows no HTTP."""
 
-from collections.abc import Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from models import Metric, Neighbours, Scores, SparseCodec, Vectors
 from service.choice import diverse, value_at
-from service.errors import ItemNotFound, NotSparse, Unavailable
+from service.deadline import Deadline
+from service.errors import ItemNotFound, NotSparse, OutOfTime, Unavailable
 from service.filter import Every, Filter, Not, Some, Value, equal
 from service.index.exact import exact_search
 from service.index.segment import IndexKind, RowArray
@@ -23,6 +24,9 @@ from service.query import Answer, Example, Hit, Mode, Query, by_codes, combined,
 from service.reader import Reader
 from service.search import Plan, joined, reordered, search
 from service.store import payload, store
+
+Block = tuple[RowArray, Vectors]
+"""(n,) rows and their (n, D) vectors."""
 
 
 @dataclass
@@ -43,6 +47,8 @@ class Asked:
     """Whether there is more than was asked for."""
     told: int = 0
     """Places of both lists that were fused so far."""
+    cut: str | None = None
+    """What it has to do without, for its time was over."""
     groups: dict[int, Value | None] = field(default_factory=dict)
     """The value that each row's group has."""
 
@@ -54,15 +60,24 @@ class Searcher(Reader):
     """The generation whose latents have labels, and they."""
 
     def search(
-        self, queries: Sequence[Query], *, vectors: bool = False, min_seq: int = 0, wait_seconds: float = 0
+        self,
+        queries: Sequence[Query],
+        *,
+        vectors: bool = False,
+        min_seq: int = 0,
+        wait_seconds: float = 0,
+        deadline: Deadline | None = None,
     ) -> list[Answer]:
-        """Answers queries over one and the same view, of `min_seq` or later; those with equal plans in one pass.
+        """Answers queries over one and the same view, of `min_seq` or later; those with equal plans in one pass. When
+        the deadline comes, with what there is.
 
         Raises:
-            ItemNotFound, InvalidInput; Unavailable: the log did not come to `min_seq` within `wait_seconds`.
+            ItemNotFound, InvalidInput; Unavailable: the log did not come to `min_seq` within `wait_seconds`; OutOfTime:
+                there is nothing.
         """
-        profile = Profile()
-        view = self.follower.view(min_seq, wait_seconds)
+        profile, deadline = Profile(), deadline or Deadline()
+        left = deadline.left
+        view = self.follower.view(min_seq, wait_seconds if left is None else min(wait_seconds, left))
         profile.count("queries", len(queries))
         profile.count("items", len(view))
         with profile.stage("query"):
@@ -70,12 +85,20 @@ class Searcher(Reader):
         passes: dict[tuple[Mode, Plan, Filter | None], list[Asked]] = {}
         for one in asked:
             passes.setdefault((one.query.mode, self._pool(one, view), one.query.filter), []).append(one)
-        for (_, plan, wanted), members in passes.items():
-            chosen = view if wanted is None else self._only(view, wanted, profile)
-            self._find(members, chosen, plan, profile, whole=wanted is None)
+        for number, ((_, plan, wanted), members) in enumerate(passes.items()):
+            try:
+                if number and deadline.over:
+                    raise deadline.missed()
+                chosen = view if wanted is None else self._only(view, wanted, profile)
+                self._find(members, chosen, plan, profile, deadline, whole=wanted is None)
+            except OutOfTime as error:
+                if not number:
+                    raise
+                for one in members:
+                    one.cut = error.left_out
         for one in asked:
             if one.query.group_by is not None:
-                self._group(one, view, one.query.group_by, profile)
+                self._group(one, view, one.query.group_by, profile, deadline)
             elif one.query.diversity:
                 with profile.stage("diversity"):
                     self._diversify(one, view)
@@ -136,9 +159,13 @@ class Searcher(Reader):
         # A query by example does not answer with the example itself: one more is looked for, and it is left out.
         return replace(plan, k=plan.k + len(one.own_rows))
 
-    def _find(self, members: Sequence[Asked], chosen: View, plan: Plan, profile: Profile, *, whole: bool) -> None:
+    def _find(
+        self, members: Sequence[Asked], chosen: View, plan: Plan, profile: Profile, deadline: Deadline, *, whole: bool
+    ) -> None:
         """What each query, all of one mode, is answered from: the rows that the plan finds, best first."""
-        for one, ranked in zip(members, self._ranked(members, chosen, plan, profile, whole=whole), strict=True):
+        found = self._ranked(members, chosen, plan, profile, deadline, whole=whole)
+        _tell(members, deadline)
+        for one, ranked in zip(members, found, strict=True):
             query = one.query
             left_out = one.own_rows | query.seen
             one.rows, one.scores = ranked.without(left_out)
@@ -153,18 +180,25 @@ class Searcher(Reader):
                 one.rows, one.scores = one.rows[: query.plan.k], one.scores[: query.plan.k]
 
     def _ranked(
-        self, members: Sequence[Asked], chosen: View, plan: Plan, profile: Profile, *, whole: bool
+        self, members: Sequence[Asked], chosen: View, plan: Plan, profile: Profile, deadline: Deadline, *, whole: bool
     ) -> list[Ranked]:
         mode, also, worded = members[0].query.mode, None, list[Ranked]()
         if mode is not Mode.VECTOR:
-            worded = self._worded([one.query.text or "" for one in members], chosen, plan.k + 1, profile)
+            worded = self._worded([one.query.text or "" for one in members], chosen, plan.k + 1, profile, deadline)
         if mode is Mode.TEXT:
             return worded
         if mode is Mode.HYBRID:  # what words found has its vector's place too, however coarse the codes are
             also = np.full((len(members), max(len(words.rows) for words in worded)), -1, np.int64)
             for place, words in enumerate(worded):
                 also[place, : len(words.rows)] = words.rows
-        best = self._neighbours(chosen, np.stack([one.point for one in members]), plan, profile, also, whole=whole)
+        points = np.stack([one.point for one in members])
+        try:
+            best = self._neighbours(chosen, points, plan, profile, deadline, also, whole=whole)
+        except OutOfTime:
+            if mode is Mode.VECTOR:
+                raise
+            deadline.cut(range(len(members)), "only words were looked for")
+            best = Neighbours(np.empty((len(members), 0), np.int64), np.empty((len(members), 0), np.float32))
         near = [Ranked(rows, scores).without({-1}) for rows, scores in zip(best.rows, best.scores, strict=True)]
         if mode is Mode.VECTOR:
             return near
@@ -176,12 +210,12 @@ class Searcher(Reader):
                 one.told += plan.k
         return fused
 
-    def _worded(self, texts: Sequence[str], chosen: View, k: int, profile: Profile) -> list[Ranked]:
+    def _worded(self, texts: Sequence[str], chosen: View, k: int, profile: Profile, deadline: Deadline) -> list[Ranked]:
         """For each text the k best of the chosen rows that have its words."""
         view = self._words.view(chosen.applied_seq)
         with ExitStack() as turn:
             with profile.stage("waiting"):
-                turn.enter_context(self._computing)
+                turn.enter_context(deadline.turn(self._computing))
             with profile.stage("text"):
                 found = [view.best(text, k, chosen.holds) for text in texts]
         profile.count("worded", sum(len(ranked.rows) for ranked in found))
@@ -203,7 +237,7 @@ class Searcher(Reader):
         places = diverse(one.scores, vectors, one.query.plan.k, one.query.diversity, metric)
         one.rows, one.scores = one.rows[places], one.scores[places]
 
-    def _group(self, one: Asked, view: View, path: str, profile: Profile) -> None:
+    def _group(self, one: Asked, view: View, path: str, profile: Profile, deadline: Deadline) -> None:
         """Looks again, without the groups that were found, until there are as many as were asked for."""
         query, plan = one.query, self._pool(one, view)
         groups: dict[tuple[object, ...], list[tuple[int, float]]] = {}
@@ -223,10 +257,14 @@ class Searcher(Reader):
                     alone.add(row)
             if len(groups) == query.plan.k or len(groups) == found:
                 break
+            if deadline.over:
+                deadline.cut([0], f"{len(groups)} groups were found until then")
+                _tell([one], deadline)
+                break
             known = [equal(path, value) for value in one.groups.values() if value is not None]
             others = Every((query.filter or Every(), Not(Some(tuple(known)))))
             chosen = self._only(view, others, profile, without=alone)
-            self._find([one], chosen, plan, profile, whole=False)
+            self._find([one], chosen, plan, profile, deadline, whole=False)
         members = [pair for group in groups.values() for pair in group]
         one.rows = np.array([row for row, _ in members], np.int64)
         one.scores = np.array([score for _, score in members], np.float32)
@@ -251,7 +289,7 @@ class Searcher(Reader):
                         one.query.text or "", [hit.item.text for hit in hits]
                     )
                     hits = [replace(hit, snippet=snippet) for hit, snippet in zip(hits, snippets, strict=True)]
-            reason = why_fewer(one.query.plan, one.expected - len(hits))
+            reason = one.cut or why_fewer(one.query.plan, one.expected - len(hits))
             paged = one.more and reason is None and not one.query.diversity
             seen = one.query.seen | frozenset(one.rows.tolist()) if paged else frozenset()
             answers.append(Answer(hits, view.generation_id, reason, seen, one.warning, profile))
@@ -284,21 +322,29 @@ class Searcher(Reader):
         return latents
 
     def _neighbours(
-        self, view: View, points: Vectors, plan: Plan, profile: Profile, also: RowArray | None, *, whole: bool
+        self,
+        view: View,
+        points: Vectors,
+        plan: Plan,
+        profile: Profile,
+        deadline: Deadline,
+        also: RowArray | None,
+        *,
+        whole: bool,
     ) -> Neighbours:
         """`also`: (q, a) more rows to rank; `whole`: nothing of the collection is left out of the view."""
         with ExitStack() as turn:
             with profile.stage("waiting"):
-                turn.enter_context(self._computing)
+                turn.enter_context(deadline.turn(self._computing))
             if plan.kind is IndexKind.EXACT and view.generation_id is not None:
                 with profile.stage("exact"):
                     blocks = self._blocks() if whole else self._blocks_of(view.live_rows())
-                    best = exact_search(blocks, points, plan.k, self.metric)
+                    best = exact_search(_in_time(blocks, view, points, deadline), points, plan.k, self.metric)
                     if also is None:
                         return best
                     rows = joined(best.rows, also)
-                    return reordered(view, points, rows, rows.shape[1], self._originals, profile)
-            return search(view, points, plan, self._originals, profile, also)
+                    return reordered(view, points, rows, rows.shape[1], self._originals, profile, deadline)
+            return search(view, points, plan, self._originals, profile, also, deadline)
 
     def _decoded(self, item: store.Item, view: View) -> NDArray[np.float32]:
         """What is left of a vector that was dropped."""
@@ -308,3 +354,20 @@ class Searcher(Reader):
             raise Unavailable(f"the item {item.item_id!r} was changed meanwhile; try again")
         vector: NDArray[np.float32] = view.codec.decode(np.array([list(codes[item.row_id])], np.uint8))[0]
         return vector
+
+
+def _tell(members: Sequence[Asked], deadline: Deadline) -> None:
+    """Gives each query of a pass what was noted of it."""
+    for place, why in deadline.told().items():
+        members[place].cut = members[place].cut or why
+
+
+def _in_time(blocks: Iterator[Block], view: View, points: Vectors, deadline: Deadline) -> Iterator[Block]:
+    """Blocks until the deadline, the first one in any case."""
+    seen = 0
+    for rows, vectors in blocks:
+        yield rows, vectors
+        seen += len(rows)
+        if deadline.over and seen < len(view):
+            deadline.cut(range(len(points)), f"{seen} of {len(view)} vectors were looked at until then")
+            return

@@ -99,9 +99,12 @@ def _serve_together(settings: Settings, listener: socket.socket, started: Callab
 def _config(settings: Settings) -> "uvicorn.Config":
     import uvicorn
 
+    from service.api.protocol import TimedProtocol
+
     return uvicorn.Config(
         partial(_application, settings),
         factory=True,
+        http=partial(TimedProtocol, head_seconds=settings.head_seconds),  # type: ignore[arg-type] # it is only called
         workers=settings.workers,
         log_config=_log_config(settings.log_level),
         log_level=settings.log_level,

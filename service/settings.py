@@ -59,6 +59,23 @@ class Settings(BaseSettings):
     )
     threads: int = Field(0, ge=0, description="Threads for training and text encoding; 0 means one a core")
     concurrent_searches: int = Field(0, ge=0, description="Searches computed at the same time; 0 means one a core")
+    concurrent_requests: int = Field(
+        16, ge=1, description="Requests worked on at the same time: so many searches, streams and others each"
+    )
+    waiting_requests: int = Field(
+        64, ge=0, description="Searches, and others, that may wait for their turn; more are answered 503"
+    )
+    waiting_ms: int = Field(2_000, ge=1, description="Longest wait for a turn, in milliseconds; then 503")
+    search_ms: int = Field(
+        10_000,
+        ge=1,
+        le=600_000,
+        description="Milliseconds of a search that names no `timeout_ms`; then it answers what it has, as `partial`",
+    )
+    head_seconds: int = Field(10, ge=1, description="Seconds that a client has for the headers of a request")
+    body_seconds: int = Field(
+        60, ge=1, description="Seconds for a body; of a streamed one, the longest silence, and of its reader"
+    )
     poll_ms: int = Field(
         20,
         ge=1,
@@ -85,11 +102,19 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         64 * 1024 * 1024, ge=1024, description="Largest request body; a line of a streamed ingest may be as long"
     )
-    max_items: int = Field(
-        10_000, ge=1, description="Items, ids or queries in one request; a streamed ingest has no limit"
+    max_bodies_bytes: int = Field(
+        256 * 1024 * 1024, ge=1024, description="Request bodies held at the same time, in bytes; then 503"
     )
+    max_json_parts: int = Field(
+        2_000_000,
+        ge=1_000,
+        description="Strings, lists and objects in one JSON body or line, counted by quotes and brackets",
+    )
+    max_items: int = Field(10_000, ge=1, description="Items or ids in one request; a streamed ingest has no limit")
+    max_queries: int = Field(10_000, ge=1, description="Queries in one request; a streamed search has no limit")
     max_text_chars: int = Field(1_000_000, ge=1, description="Longest text of an item or query")
     max_metadata_bytes: int = Field(65_536, ge=2, description="Longest metadata of an item, as JSON")
+    max_metadata_depth: int = Field(64, ge=1, le=150, description="Levels of lists and objects in metadata")
     max_dimension: int = Field(16_384, ge=1, description="Longest vector")
     max_k: int = Field(1_000, ge=1, description="Most hits a query may ask for")
     max_oversample: int = Field(100, ge=1, description="Highest oversampling a query may ask for")
@@ -98,6 +123,15 @@ class Settings(BaseSettings):
         ge=1,
         description="Most shortlisted items, k * oversample, that a request's queries may have together",
     )
+    max_collections: int = Field(1_000, ge=0, description="Collections; 0 means any number")
+    max_collection_items: int = Field(0, ge=0, description="Items of one collection; 0 means any number")
+    max_collection_bytes: int = Field(
+        0, ge=0, description="Bytes of one collection's ids, texts, metadata and vectors; 0 means any number"
+    )
+    max_key_items: int = Field(
+        0, ge=0, description="Items in an API key's collections, where the key has no limit of its own; 0: any number"
+    )
+    max_key_bytes: int = Field(0, ge=0, description="Bytes in an API key's collections, likewise")
     stream_batch: int = Field(1_000, ge=1, description="Items committed together in a streamed ingest")
 
     encoder: Literal["sentence-transformers", "openai", "tfidf", "none"] = Field(

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from service.errors import Conflict, ItemExists, SeqConflict
+from service.quota import UNLIMITED, Quota
 
 
 class WriteMode(StrEnum):
@@ -34,6 +35,7 @@ class Terms:
     """All items or none."""
     mode: WriteMode = WriteMode.UPSERT
     once: OnceKey | None = None
+    quota: Quota = UNLIMITED
 
 
 def broken(mode: WriteMode, if_seq: int | None, item_id: str, seq: int | None, field: str) -> Conflict | None:

@@ -61,6 +61,8 @@ def _differences(session: Session, row: CollectionRow) -> Iterator[str]:
     own_item: ColumnElement[bool] = exists().where(ItemRow.collection_id == row.id, ItemRow.row_id == VectorRow.row_id)
     if (there := count(items)) != row.item_count:
         yield f"it counts {row.item_count} items and holds {there}"
+    if (there := store.counted_bytes(session, row)) != row.stored_bytes:
+        yield f"it counts {row.stored_bytes} bytes and holds {there}"
     if (there := count(changes)) != row.seq - row.floor_seq:
         yield f"its log has {there} entries between seq {row.floor_seq} and {row.seq}"
     if (surplus := count(vectors.where(~own_item))) != 0:

@@ -6,9 +6,9 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing, nullcontext
+from contextlib import closing
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Semaphore, Thread
 from typing import Any
 
 import pytest
@@ -125,7 +125,7 @@ def test_every_row_comes_back_whichever_database_it_is(
     assert [path.name for path in (tmp_path / "scratch").iterdir() if path.name != "lock"] == []
     schema.checked(restored)
 
-    catalogs = [Catalog(database, {}, nullcontext(), 1024, None) for database in (source, restored)]
+    catalogs = [Catalog(database, {}, Semaphore(), 1024, None) for database in (source, restored)]
     both = [catalog.open("also") for catalog in catalogs]
     assert answers(both[0].follower.view()) == answers(both[1].follower.view())
     for catalog in catalogs:  # and it can be gone on with

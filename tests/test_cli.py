@@ -161,6 +161,29 @@ def test_a_table_whose_columns_are_no_items_is_refused_and_a_bad_row_is_not_the_
         Source(file)
 
 
+def test_a_small_table_that_stands_for_gigabytes_is_read_row_by_row(tmp_path: Path) -> None:
+    file = tmp_path / "bomb.parquet"
+    rows = 4_000
+    one = pa.array(["x" * 1_000_000])
+    texts = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), one)
+    pq.write_table(pa.table({"id": np.arange(rows), "text": texts}), file)
+    assert file.stat().st_size < 2_000_000
+    source, before = Source(file), pa.total_allocated_bytes()
+    lines = source.lines()
+    assert [next(lines).item for _ in range(2)] == [{"id": n, "text": "x" * 1_000_000} for n in range(2)]
+    assert (source.total, pa.total_allocated_bytes() - before < 50_000_000) == (rows, True)
+
+    pq.write_table(pa.table({"vector": pa.array([np.zeros(100_000, np.float32)] * 3)}), file)
+    assert file.stat().st_size < 50_000
+    with pytest.raises(UnreadableFile, match="have 100000 numbers, as its groups of rows say; 65536 are most"):
+        Source(file)
+    pq.write_table(pa.table({"vector": pa.array([np.zeros(50_000, np.float32)] * 300)}), file)
+    lines = Source(file).lines()
+    before = pa.total_allocated_bytes()
+    assert next(lines).size == 266_668
+    assert pa.total_allocated_bytes() - before < 40_000_000, "80 rows of 50,000 numbers, not 300"
+
+
 def test_wrong_usage_is_2(server: Server, tmp_path: Path) -> None:
     wrong = [("ingest", tmp_path / "none.jsonl"), ("ingest", written(tmp_path / "items.csv", "a,b"))]
     plots = [("train", "--plot", tmp_path / "p", "--no-wait"), ("train", "--plot", tmp_path / "items.csv" / "p")]

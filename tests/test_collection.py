@@ -1,8 +1,8 @@
 """A collection over a real SQLite file or PostgreSQL equals a dict searched exactly, here and where it is followed."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
+from threading import Semaphore
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,7 @@ def catalog_of(where: Path | str) -> tuple[Database, Catalog]:
     """Over a folder's SQLite file, or the database of a URL."""
     database = Database(where if isinstance(where, str) else f"sqlite:///{where / 'codewell.db'}")
     schema.upgrade(database)
-    return database, Catalog(database, {}, nullcontext(), 1024, None)
+    return database, Catalog(database, {}, Semaphore(), 1024, None)
 
 
 def item(item_id: str, vector: Vectors, **metadata: Any) -> NewItem:
@@ -218,7 +218,7 @@ class Letters:
 
 def test_another_model_than_the_collections_is_refused_by_name(tmp_path: Path) -> None:
     database = catalog_of(tmp_path)[0]
-    made = Catalog(database, {"letters": Letters("v1")}, nullcontext(), 1024, "letters")
+    made = Catalog(database, {"letters": Letters("v1")}, Semaphore(), 1024, "letters")
     receipt = made.ingest("c", [NewItem("a", "cab", None, {}), NewItem("b", "a long long text", None, {})])
     assert [result.warning for result in receipt.results] == [None, "shortened"]
     plan = Plan(2, 1, IndexKind.FAISS, Stage.RESCORE)
@@ -229,7 +229,7 @@ def test_another_model_than_the_collections_is_refused_by_name(tmp_path: Path) -
         ({"letters": Letters("v2")}, "'v1' and this server has 'v2'"),
         ({}, "has none of that kind"),
     ):
-        other = Catalog(database, encoders, nullcontext(), 1024, None).open("c")
+        other = Catalog(database, encoders, Semaphore(), 1024, None).open("c")
         with pytest.raises(OtherEncoder, match=words):
             other.search([Query((Example("abc"),), plan)])
         with pytest.raises(OtherEncoder, match=words):

@@ -21,7 +21,7 @@ from service.cli import app
 from service.errors import CodewellError, InvalidInput, KeyNotFound, Unauthorized
 from service.first_key import made_first_key
 from service.keys import MOST_COLLECTIONS, Keys
-from service.rights import Rights, Scope
+from service.rights import Allowance, Rights, Scope
 from service.store import schema
 from service.store.database import Database
 from tests.conftest import SERVE
@@ -41,7 +41,7 @@ def test_a_key_is_checked_by_what_the_database_has_now(database: Database, datab
     other = Database(database_url)  # as another process
     made = Keys(other).create("reader", Scope.READ, ["b", "a", "b"], seconds=3600)
     assert keys.exist(), "at the next request"
-    assert keys.check(made.token) == Rights(Scope.READ, frozenset({"a", "b"}))
+    assert keys.check(made.token) == Rights(Scope.READ, frozenset({"a", "b"}), Allowance(made.key.id))
     (listed,) = keys.list()
     assert listed == made.key
     assert (listed.collections, listed.state(time.time())) == (["a", "b"], "active")
@@ -98,7 +98,7 @@ def test_whatever_is_wrong_with_a_key_the_answer_and_the_steps_are_the_same(
         said.add(str(refusal.value))
     assert said == {"the API key is not valid: it is unknown, expired or revoked"}
     assert compared == [(32, 32)] * len(wrong), "each is compared once, whether there is such a key or not"
-    assert keys.check(good) == Rights(Scope.ADMIN, None)
+    assert keys.check(good) == Rights(Scope.ADMIN, None, Allowance(good[3:15]))
 
 
 def test_what_no_key_can_be_made_of_is_named(database: Database) -> None:
@@ -160,7 +160,7 @@ def test_of_servers_that_start_together_one_makes_the_first_key(database: Databa
     assert sorted(tmp_path.glob("key-*")) == made
     assert made[0].stat().st_mode & 0o777 == 0o600
     token = made[0].read_text()
-    assert Keys(database).check(token.strip()) == Rights(Scope.ADMIN, None)
+    assert Keys(database).check(token.strip()) == Rights(Scope.ADMIN, None, Allowance(token[3:15]))
     assert not made_first_key(database, made[0])
     assert made[0].read_text() == token
 
@@ -201,7 +201,7 @@ def test_a_server_that_others_reach_refuses_to_start_and_names_the_command_that_
 
     database = Database(f"sqlite:///{folder / 'codewell.db'}")
     keys = Keys(database)
-    assert keys.check(made.stdout.strip()) == Rights(Scope.ADMIN, None)
+    assert keys.check(made.stdout.strip()) == Rights(Scope.ADMIN, None, Allowance(made.stdout[3:15]))
     limited = keys.create("limited", Scope.READ, ["a", "b"])
     (admin,) = (one for one in keys.list() if one.id != limited.key.id)
     there = ("--data-dir", str(folder))
@@ -228,7 +228,12 @@ def test_wrong_usage_of_the_commands_is_said_in_one_line(tmp_path: Path) -> None
     assert (star.exit_code, "'*' is no name of a collection" in star.stderr) == (1, True), star.stderr
     length = key(*create, "--expires", "soon")
     assert (length.exit_code, "12h, 30d and 8w" in length.stderr) == (2, True), length.stderr
-    made = json.loads(key(*create, "--collection", "a", "--expires", "2h", "--json").stdout)
+    for option, wrong, said in (("--rate", "50", "50/s, 100/m and 1000/h"), ("--max-bytes", "10 GB", "500MB and 10GB")):
+        refused = key(*create, option, wrong)
+        assert (refused.exit_code, said in refused.stderr) == (2, True), refused.stderr
+    limits = ("--rate", "90/m", "--max-items", "100000", "--max-bytes", "2GB")
+    made = json.loads(key(*create, *limits, "--collection", "a", "--expires", "2h", "--json").stdout)
+    assert [made[name] for name in ("rate", "max_items", "max_bytes")] == [1.5, 100_000, 2_000_000_000]
     assert made["expires_at"] - made["created_at"] == pytest.approx(7200)
     assert (made["scope"], made["collections"]) == ("read", ["a"])
     assert re.fullmatch(rf"cw_{made['id']}_[\w-]{{43}}", made["key"])

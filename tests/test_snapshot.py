@@ -9,8 +9,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from pathlib import Path
+from threading import Semaphore
 from typing import NamedTuple
 
 import numpy as np
@@ -58,7 +58,7 @@ class Place(NamedTuple):
         database = Database(url)
         schema.upgrade(database)
         snapshots = Snapshots(folder, database)
-        return cls(database, Catalog(database, {}, nullcontext(), 1024, None, snapshots), snapshots)
+        return cls(database, Catalog(database, {}, Semaphore(), 1024, None, snapshots), snapshots)
 
     def started(self, *, from_snapshot: bool = True) -> View:
         """What a new process searches."""

@@ -24,10 +24,14 @@ from service.api import (
     search_stream,
 )
 from service.api.access import Authentication, check_routes
-from service.api.body_limit import BodyLimit
+from service.api.bodies import Bodies
 from service.api.dependencies import without_nul
+from service.api.framing import Framing
 from service.api.headers import SecurityHeaders
 from service.api.hosts import TrustedHosts
+from service.api.limits import sized
+from service.api.rates import Rates
+from service.api.turns import Turns, set_threads
 from service.bootstrap import Codewell
 from service.settings import Settings, listed
 
@@ -39,6 +43,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        set_threads(settings)
         with Codewell(settings) as codewell:
             app.state.codewell = codewell
             yield
@@ -52,7 +57,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         redirect_slashes=False,
         responses=problems.responses(),
-        dependencies=[Depends(without_nul)],
+        dependencies=[Depends(without_nul), Depends(sized)],
     )
     problems.install(app)
     reference.install(app)
@@ -72,7 +77,9 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(routes.router)
     check_routes(app)
     # The last one added is the first one that a request meets.
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(Turns, settings=settings)
+    app.add_middleware(Bodies, settings=settings)
+    app.add_middleware(Rates)
     app.add_middleware(Authentication)
     if origins := listed(settings.cors_origins):
         app.add_middleware(
@@ -84,5 +91,6 @@ def create_app(settings: Settings) -> FastAPI:
         )
     if hosts := listed(settings.trusted_hosts):
         app.add_middleware(TrustedHosts, hosts=hosts)
+    app.add_middleware(Framing)
     app.add_middleware(SecurityHeaders)
     return app

@@ -28,7 +28,7 @@ def encode(body: EncodeRequest, collection: CollectionDep, codewell: CodewellDep
 @router.post("/collections/{name}/decode", dependencies=[READ])
 def decode(body: DecodeRequest, collection: CollectionDep, codewell: CodewellDep) -> VectorsOut:
     """What is left of vectors in their codes."""
-    intake.counted(body.codes, codewell.settings.max_items, "codes")
+    intake.counted(body.codes, "codes", codewell.settings)
     generation, vectors = collection.decode(body.codes, "codes")
     return VectorsOut(generation=generation, vectors=vectors.tolist())
 

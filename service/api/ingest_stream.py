@@ -13,12 +13,14 @@ from service.api import intake
 from service.api.access import WRITE, admitted
 from service.api.dependencies import CodewellDep
 from service.api.fields import Name
+from service.api.limits import check_parts, check_size
 from service.api.ndjson import NdjsonRoute
 from service.api.schemas import Counts, Incoming, ItemOut, StreamResponse
 from service.errors import CodewellError, InvalidInput, TooLarge
 from service.item import Malformed, NewItem
 from service.permitted import Permitted
 from service.receipt import ItemStatus
+from service.settings import Settings
 from service.terms import Terms, WriteMode
 
 log = logging.getLogger(__name__)
@@ -78,7 +80,7 @@ async def _batches(request: Request, codewell: Permitted) -> AsyncIterator[list[
             line = b"".join((*pieces, part))
             pieces, pending = [], 0
             if len(line) > settings.max_body_bytes:
-                raise TooLarge(f"a line is longer than {settings.max_body_bytes} bytes", field="line")
+                raise _too_long(settings)
             lines.append(line)
             size += len(line)
             if len(lines) >= settings.stream_batch or size >= BATCH_BYTES:
@@ -87,11 +89,17 @@ async def _batches(request: Request, codewell: Permitted) -> AsyncIterator[list[
         pieces.append(rest)
         pending += len(rest)
         if pending > settings.max_body_bytes:
-            raise TooLarge(f"a line is longer than {settings.max_body_bytes} bytes", field="line")
+            raise _too_long(settings)
     if pending:
         lines.append(b"".join(pieces))
     if lines:
         yield lines
+
+
+def _too_long(settings: Settings) -> TooLarge:
+    return TooLarge(
+        f"a line is longer than {settings.max_body_bytes} bytes; CODEWELL_MAX_BODY_BYTES raises it", field="line"
+    )
 
 
 class _Stream:
@@ -127,7 +135,12 @@ class _Stream:
 
     def _item(self, line: bytes) -> NewItem | Malformed:
         try:
-            given = ITEM.validate_python(json.loads(line))
+            check_parts(line, self._codewell.settings, "items[0]")
+            read = json.loads(line)
+            check_size(read, self._codewell.settings, "items[0]")
+            given = ITEM.validate_python(read)
+        except InvalidInput as error:
+            return Malformed(None, error)
         except (ValueError, RecursionError) as error:
             return Malformed(None, InvalidInput(f"the line is not JSON: {error}", field="items[0]"))
         return intake.item(given, "items[0]", self._codewell.settings)

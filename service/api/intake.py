@@ -7,10 +7,11 @@ from typing import Any
 from models import Vectors
 from service.api.cursor import unpacked
 from service.api.encoding_schemas import EncodeRequest
+from service.api.limits import at_most, most
 from service.api.schemas import DeleteRequest, IngestRequest, ItemIn, Unreadable
 from service.api.search_schemas import ExampleIn, QueryIn, SearchRequest, WeightsIn
 from service.collection import Collection
-from service.errors import EmptyBatch, InvalidInput
+from service.errors import EmptyBatch, InvalidInput, LimitExceeded
 from service.filter import Every, Filter, parsed
 from service.fusion import Fusion, ReciprocalRank, Weights
 from service.index.segment import IndexKind
@@ -26,7 +27,7 @@ def items(request: IngestRequest, settings: Settings) -> list[NewItem | Malforme
     Raises:
         EmptyBatch, InvalidInput: more items than a request may have.
     """
-    counted(request.items, settings.max_items, "items")
+    counted(request.items, "items", settings)
     return [item(given, f"items[{position}]", settings) for position, given in enumerate(request.items)]
 
 
@@ -51,7 +52,7 @@ def queries(request: SearchRequest, settings: Settings) -> list[tuple[str, Query
     alone = sorted(request.model_fields_set - {"queries", "collection"})
     if alone:
         raise InvalidInput("with 'queries', each query carries its own fields", field=alone[0])
-    counted(request.queries, settings.max_items, "queries")
+    counted(request.queries, "queries", settings)
     asked = [
         (
             given.collection if "collection" in given.model_fields_set else request.collection,
@@ -82,7 +83,7 @@ def deletion(request: DeleteRequest, settings: Settings) -> list[str] | Filter:
     if (request.ids is None) == (request.filter is None):
         raise InvalidInput("give either ids or a filter", field="ids")
     if request.ids is not None:
-        counted(request.ids, settings.max_items, "ids")
+        counted(request.ids, "ids", settings)
         return list(dict.fromkeys(request.ids))
     if not request.filter:
         raise InvalidInput("an empty filter would remove every item; delete the collection instead", field="filter")
@@ -95,12 +96,9 @@ def texts(given: Sequence[str], field: str, settings: Settings) -> Sequence[str]
     Raises:
         EmptyBatch, InvalidInput: too many, or one is too long.
     """
-    counted(given, settings.max_items, field)
+    counted(given, field, settings)
     for place, text in enumerate(given):
-        if len(text) > settings.max_text_chars:
-            raise InvalidInput(
-                f"the text is longer than {settings.max_text_chars} characters", field=f"{field}[{place}]"
-            )
+        _checked_text(text, f"{field}[{place}]", settings)
     return given
 
 
@@ -114,7 +112,7 @@ def to_encode(request: EncodeRequest, collection: Collection, settings: Settings
         return list(collection.embed(texts(request.texts, "texts", settings), "texts")), "texts"
     if request.vectors is None or request.texts is not None:
         raise InvalidInput("give either texts or vectors", field="texts")
-    counted(request.vectors, settings.max_items, "vectors")
+    counted(request.vectors, "vectors", settings)
     return request.vectors, "vectors"
 
 
@@ -123,34 +121,40 @@ def wanted(given: dict[str, Any] | None) -> Filter:
     return Every() if given is None else parsed(given)
 
 
-def at_most(value: int, most: int, field: str) -> None:
-    """Raises InvalidInput where the value is above a setting."""
-    if value > most:
-        raise InvalidInput(f"{value} are more than the {most} a request may have; send several", field=field)
-
-
-def counted(values: Sequence[object], most: int, field: str) -> None:
-    """Raises EmptyBatch or InvalidInput where there are none or too many."""
+def counted(values: Sequence[object], field: str, settings: Settings) -> None:
+    """Raises EmptyBatch or LimitExceeded where there are none or too many."""
     if not values:
-        raise EmptyBatch(f"'{field}' is empty; send 1 to {most}", field=field)
-    at_most(len(values), most, field)
+        raise EmptyBatch(f"'{field}' is empty; send 1 to {most(field, settings)}", field=field)
+    at_most(len(values), field, settings)
 
 
 def _within(asked: list[tuple[str, Query, QueryIn]], settings: Settings) -> list[tuple[str, Query, QueryIn]]:
     shortlisted = sum(query.pool.k * query.pool.oversample for _, query, _ in asked)
     if shortlisted > settings.max_shortlist:
-        raise InvalidInput(
+        raise LimitExceeded(
             f"k * oversample is {shortlisted} over all queries; {settings.max_shortlist} is the most of a request",
             field="oversample" if len(asked) == 1 else "queries",
+            limit=settings.max_shortlist,
+            setting="max_shortlist",
         )
     return asked
 
 
 def _query(given: QueryIn, field: str, settings: Settings) -> Query:
     if given.k > settings.max_k:
-        raise InvalidInput(f"{given.k} is more than the {settings.max_k} hits a query may ask for", field=f"{field}k")
+        raise LimitExceeded(
+            f"{given.k} is more than the {settings.max_k} hits a query may ask for",
+            field=f"{field}k",
+            limit=settings.max_k,
+            setting="max_k",
+        )
     if given.oversample is not None and given.oversample > settings.max_oversample:
-        raise InvalidInput(f"{given.oversample} is above {settings.max_oversample}", field=f"{field}oversample")
+        raise LimitExceeded(
+            f"{given.oversample} is above {settings.max_oversample}",
+            field=f"{field}oversample",
+            limit=settings.max_oversample,
+            setting="max_oversample",
+        )
     _checked_mode(given, field, settings)
     return Query(
         positive=(*_own_example(given, field, settings), *_examples(given.positive, f"{field}positive", settings)),
@@ -180,7 +184,7 @@ def _checked_mode(given: QueryIn, field: str, settings: Settings) -> None:
     if given.text is None and (given.mode is not Mode.VECTOR or "snippet" in given.include):
         asked = "a snippet" if given.mode is Mode.VECTOR else f"the mode {given.mode}"
         raise InvalidInput(f"{asked} looks for the words of a 'text'; give one", field=f"{field}text")
-    _checked_text(given.text, field, settings)
+    _checked_text(given.text, f"{field}text", settings)
     if given.fusion is not None and given.mode is not Mode.HYBRID:
         raise InvalidInput("only the mode hybrid has two lists to fuse", field=f"{field}fusion")
     if isinstance(given.fusion, WeightsIn) and given.group_by is not None:
@@ -228,13 +232,18 @@ def _example(given: ExampleIn, field: str, settings: Settings) -> Example:
     asked = [name for name in ("text", "vector", "id") if getattr(given, name) is not None]
     if len(asked) != 1:
         raise InvalidInput(f"give exactly one of text, vector and id, not {asked or 'none'}", field=f"{field}text")
-    _checked_text(given.text, field, settings)
+    _checked_text(given.text, f"{field}text", settings)
     return Example(given.text, given.vector, given.id, field)
 
 
 def _checked_text(text: str | None, field: str, settings: Settings) -> None:
     if text is not None and len(text) > settings.max_text_chars:
-        raise InvalidInput(f"the text is longer than {settings.max_text_chars} characters", field=f"{field}text")
+        raise LimitExceeded(
+            f"the text is longer than {settings.max_text_chars} characters",
+            field=field,
+            limit=settings.max_text_chars,
+            setting="max_text_chars",
+        )
 
 
 def _seen(given: QueryIn, field: str, settings: Settings) -> frozenset[int]:
@@ -246,9 +255,11 @@ def _seen(given: QueryIn, field: str, settings: Settings) -> frozenset[int]:
         raise InvalidInput("diverse or grouped hits have no pages: ask for more of them by k", field=f"{field}cursor")
     seen = unpacked(given.cursor, f"{field}cursor")
     if len(seen) + given.k > settings.max_k:
-        raise InvalidInput(
+        raise LimitExceeded(
             f"pages end at {settings.max_k} hits; narrow the search by a filter, or list items by scroll",
             field=f"{field}cursor",
+            limit=settings.max_k,
+            setting="max_k",
         )
     return seen
 
@@ -256,16 +267,18 @@ def _seen(given: QueryIn, field: str, settings: Settings) -> frozenset[int]:
 def _refusal(given: ItemIn, field: str, settings: Settings) -> InvalidInput | None:
     if given.text is None and given.vector is None:
         return InvalidInput("an item has text, a vector or both; this one has neither", field=f"{field}.text")
-    if given.text is not None and len(given.text) > settings.max_text_chars:
-        return InvalidInput(f"the text is longer than {settings.max_text_chars} characters", field=f"{field}.text")
     if given.text is not None and "\0" in given.text:
         return InvalidInput("the text holds a NUL character, which databases do not store", field=f"{field}.text")
     if given.vector is not None and given.vector.size > settings.max_dimension:
-        return InvalidInput(
-            f"the vector has {given.vector.size} numbers; {settings.max_dimension} is the most", field=f"{field}.vector"
+        return LimitExceeded(
+            f"the vector has {given.vector.size} numbers; {settings.max_dimension} is the most",
+            field=f"{field}.vector",
+            limit=settings.max_dimension,
+            setting="max_dimension",
         )
     try:
-        checked_metadata(given.metadata, settings.max_metadata_bytes, f"{field}.metadata")
+        _checked_text(given.text, f"{field}.text", settings)
+        checked_metadata(given.metadata, settings.max_metadata_bytes, f"{field}.metadata", settings.max_metadata_depth)
     except InvalidInput as error:
         return error
     return None

@@ -8,6 +8,7 @@ from service.api import intake
 from service.api.access import READ, WRITE
 from service.api.dependencies import CodewellDep, CollectionDep
 from service.api.fields import Include
+from service.api.limits import at_most
 from service.api.schemas import (
     Counted,
     CountRequest,
@@ -46,7 +47,16 @@ def patch_item(
     item_id: str, body: ItemPatch, collection: CollectionDep, codewell: CodewellDep, if_seq: IfSeq = None
 ) -> ItemRead:
     """Changes metadata by JSON Merge Patch; the vector is not encoded again."""
-    return ItemRead.of(collection.patch(item_id, body.metadata, codewell.settings.max_metadata_bytes, if_seq))
+    settings = codewell.settings
+    hit = collection.patch(
+        item_id,
+        body.metadata,
+        settings.max_metadata_bytes,
+        if_seq,
+        max_depth=settings.max_metadata_depth,
+        quota=codewell.quota,
+    )
+    return ItemRead.of(hit)
 
 
 @router.delete("/{item_id:path}", status_code=204, dependencies=[WRITE])
@@ -61,7 +71,7 @@ def delete_item(item_id: str, collection: CollectionDep, if_seq: IfSeq = None) -
 @router.post("/get", dependencies=[READ])
 def get_items(body: GetRequest, collection: CollectionDep, codewell: CodewellDep) -> ItemsRead:
     """Many items by id; those that do not exist are listed as missing."""
-    intake.counted(body.ids, codewell.settings.max_items, "ids")
+    intake.counted(body.ids, "ids", codewell.settings)
     hits = collection.get(body.ids, vectors="vector" in body.include)
     found = [ItemRead.of(hit) for hit in hits if hit is not None]
     return ItemsRead(items=found, missing=[item_id for item_id, hit in zip(body.ids, hits, strict=True) if hit is None])
@@ -74,7 +84,7 @@ def scroll_items(body: ScrollRequest, collection: CollectionDep, codewell: Codew
     The order is that in which vectors came. Whatever is written meanwhile, an item is listed once; one whose vector
     changed moves to the end and is listed there, as it is then.
     """
-    intake.at_most(body.limit, codewell.settings.max_items, "limit")
+    at_most(body.limit, "limit", codewell.settings)
     hits, cursor = collection.scroll(
         intake.wanted(body.filter), int(body.cursor or 0), body.limit, vectors="vector" in body.include
     )

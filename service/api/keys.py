@@ -19,6 +19,11 @@ class KeyIn(Strict):
     scope: Scope
     collections: list[Name] | None = Field(None, description="Those that it reaches; all without it")
     expires_in: float | None = Field(None, description="Seconds that it is valid; without it, until it is revoked")
+    rate: float | None = Field(None, description="Requests a second, counted by each process; any number without it")
+    max_items: int | None = Field(
+        None, description="Items in the collections that it reaches; without it, what the settings say; 0: any number"
+    )
+    max_bytes: int | None = Field(None, description="Bytes of their ids, texts, metadata and vectors, likewise")
 
 
 class KeyOut(BaseModel):
@@ -33,6 +38,9 @@ class KeyOut(BaseModel):
     created_at: float
     expires_at: float | None
     revoked_at: float | None
+    rate: float | None
+    max_items: int | None
+    max_bytes: int | None
 
     @classmethod
     def of(cls, key: Key) -> "KeyOut":
@@ -60,7 +68,8 @@ class KeyList(BaseModel):
 @router.post("/keys", status_code=201, dependencies=[ADMIN])
 def create_key(body: KeyIn, codewell: CodewellDep) -> KeyMade:
     """Makes an API key. From the first one on the server needs keys, unless CODEWELL_AUTH is off."""
-    return KeyMade.with_secret(codewell.keys.create(body.name, body.scope, body.collections, body.expires_in))
+    limits = body.model_dump(include={"rate", "max_items", "max_bytes"})
+    return KeyMade.with_secret(codewell.keys.create(body.name, body.scope, body.collections, body.expires_in, **limits))
 
 
 @router.get("/keys", dependencies=[ADMIN])

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from models import BadConfig
 from service.api.headers import HEADERS
-from service.errors import CodewellError, InvalidInput, Unauthorized, Unavailable
+from service.errors import CodewellError, InvalidInput, Unauthorized
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def problem(error: CodewellError) -> JSONResponse:
         body["field"] = error.field
     body |= error.members
     headers = {}
-    if isinstance(error, Unavailable):
+    if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
@@ -64,6 +64,7 @@ def responses() -> dict[int | str, dict[str, Any]]:
         409: "Conflict",
         413: "Too large",
         422: "Invalid input",
+        429: "Too many requests, or more kept than is allowed",
         503: "Unavailable: try again",
     }
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}

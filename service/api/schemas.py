@@ -184,7 +184,7 @@ class IdList(Strict):
 class GetRequest(IdList):
     """Items to read."""
 
-    include: tuple[Include, ...] = ("text", "metadata")
+    include: tuple[Include, ...] = Field(("text", "metadata"), max_length=10)
 
 
 class ItemsRead(BaseModel):
@@ -231,7 +231,7 @@ class ScrollRequest(CountRequest):
 
     limit: int = Field(100, ge=1, description="Most items of the page")
     cursor: Cursor | None = Field(None, description="That of the page before")
-    include: tuple[Include, ...] = ("text", "metadata")
+    include: tuple[Include, ...] = Field(("text", "metadata"), max_length=10)
 
 
 class ScrollPage(BaseModel):

@@ -8,8 +8,10 @@ from service.api import intake
 from service.api.access import READ
 from service.api.dependencies import CodewellDep
 from service.api.search_schemas import AnswerOut, BatchResponse, QueryIn, SearchRequest, SearchResponse
+from service.deadline import Deadline
+from service.errors import OutOfTime
 from service.permitted import Permitted
-from service.query import Query
+from service.query import Answer, Query
 
 router = APIRouter(tags=["search"])
 
@@ -31,7 +33,11 @@ def search(body: SearchRequest, codewell: CodewellDep) -> SearchResponse | Batch
 
 
 def answered(asked: list[tuple[str, Query, QueryIn]], codewell: Permitted) -> list[AnswerOut]:
-    """Questions to one collection go in one pass; the answers keep the order of the questions."""
+    """Questions to one collection go in one pass; the answers keep the order of the questions. All of them together
+    have the longest of their times.
+    """
+    budgets = [given.timeout_ms or codewell.settings.search_ms for _, _, given in asked]
+    deadline = Deadline(max(budgets) / 1000)
     by_collection: dict[str, list[int]] = {}
     for position, (name, _, _) in enumerate(asked):
         by_collection.setdefault(name, []).append(position)
@@ -39,12 +45,18 @@ def answered(asked: list[tuple[str, Query, QueryIn]], codewell: Permitted) -> li
     for name, positions in by_collection.items():
         vectors = any("vector" in asked[position][2].include for position in positions)
         field = asked[positions[0]][1].field
-        found = codewell.catalog.open(name, f"{field}collection").search(
-            [asked[position][1] for position in positions],
-            vectors=vectors,
-            min_seq=max(asked[position][2].min_seq for position in positions),
-            wait_seconds=max(asked[position][2].wait_ms for position in positions) / 1000,
-        )
+        try:
+            found = codewell.catalog.open(name, f"{field}collection").search(
+                [asked[position][1] for position in positions],
+                vectors=vectors,
+                min_seq=max(asked[position][2].min_seq for position in positions),
+                wait_seconds=max(asked[position][2].wait_ms for position in positions) / 1000,
+                deadline=deadline,
+            )
+        except OutOfTime as error:
+            if not answers:
+                raise
+            found = [Answer([], None, error.left_out)] * len(positions)
         for position, answer in zip(positions, found, strict=True):
             answers[position] = AnswerOut.of(answer, asked[position][2])
     return [answers[position] for position in range(len(asked))]

@@ -83,9 +83,14 @@ class QueryIn(ExampleIn):
     suppress: Weights = Field({}, description="Latents to look for less")
     explain: bool = Field(False, description="Adds to each hit what the latents of its sparse code add to its score")
     include: tuple[HitInclude, ...] = Field(
-        ("text", "metadata"), description="What a hit carries beside id and score; snippet: where the words are"
+        ("text", "metadata"),
+        max_length=10,
+        description="What a hit carries beside id and score; snippet: where the words are",
     )
     profile: bool = Field(False, description="Adds where the time went")
+    timeout_ms: int | None = Field(
+        None, ge=1, le=600_000, description="Answer after so long with what there is, as `partial`; or 503, if nothing"
+    )
     min_seq: int = Field(0, ge=0, description="Answer from this change on, such as a receipt's `seq`, on any worker")
     wait_ms: int = Field(1_000, ge=0, le=60_000, description="How long to wait for `min_seq`; then 503")
 
@@ -159,7 +164,7 @@ class AnswerOut(BaseModel):
 
     hits: list[HitOut]
     generation: int | None = Field(description="The codec that found them; none before the first training")
-    partial: bool = Field(description="Fewer hits than there could be")
+    partial: bool = Field(description="Fewer hits than there could be, or found in less time than was needed")
     partial_reason: str | None = None
     cursor: str | None = Field(None, description="Asks for the next page; none on the last")
     warning: str | None = Field(None, description="What the encoder left out of a text that is longer than it reads")

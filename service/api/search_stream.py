@@ -12,12 +12,14 @@ from service.api import intake
 from service.api.access import READ, admitted
 from service.api.dependencies import CodewellDep
 from service.api.fields import Name
+from service.api.limits import check_parts, check_size
 from service.api.ndjson import MEDIA_TYPE, NdjsonRoute
 from service.api.problems import field_path, problem, readable
 from service.api.search import answered
 from service.api.search_schemas import QueryIn
-from service.errors import CodewellError, InvalidInput
+from service.errors import CodewellError, InvalidInput, Unavailable
 from service.permitted import Permitted
+from service.settings import Settings
 
 TOGETHER = 100
 """Questions answered in one pass; then their answers are sent."""
@@ -54,6 +56,8 @@ def _answers(lines: list[bytes], together: Callable[[list[bytes]], bytes]) -> It
         some = lines[start : start + TOGETHER]
         try:
             yield together(some)
+        except Unavailable as error:  # it would not be there for one of them either
+            yield (bytes(problem(error).body) + b"\n") * len(some)
         except CodewellError:
             for line in some:  # one of them is wrong: the others have their answers all the same
                 try:
@@ -63,13 +67,16 @@ def _answers(lines: list[bytes], together: Callable[[list[bytes]], bytes]) -> It
 
 
 def _together(lines: list[bytes], codewell: Permitted, collection: str) -> bytes:
-    asked = intake.questions([_question(line) for line in lines], collection, codewell.settings)
+    asked = intake.questions([_question(line, codewell.settings) for line in lines], collection, codewell.settings)
     return b"".join(answer.model_dump_json().encode() + b"\n" for answer in answered(asked, codewell))
 
 
-def _question(line: bytes) -> QueryIn:
+def _question(line: bytes, settings: Settings) -> QueryIn:
     try:
-        return QueryIn.model_validate(json.loads(line))
+        check_parts(line, settings, "body")
+        given = json.loads(line)
+        check_size(given, settings)
+        return QueryIn.model_validate(given)
     except ValidationError as error:
         first = error.errors()[0]
         raise InvalidInput(readable(first), field=field_path(first["loc"]) or "body") from None

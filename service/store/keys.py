@@ -10,18 +10,22 @@ from service.store.tables import KeyRow
 
 
 class StoredKey(NamedTuple):
-    """What a request's key is compared with."""
+    """What a request's key is compared with, and what it allows."""
 
+    id: str
     digest: bytes
     scope: str
     collections: list[str] | None
     expires_at: float | None
     revoked_at: float | None
+    rate: float | None
+    max_items: int | None
+    max_bytes: int | None
 
 
 def find_key(session: Session, key_id: str) -> StoredKey | None:
     """The key of that id."""
-    columns = KeyRow.digest, KeyRow.scope, KeyRow.collections, KeyRow.expires_at, KeyRow.revoked_at
+    columns = [getattr(KeyRow, name) for name in StoredKey._fields]
     row = session.execute(select(*columns).where(KeyRow.id == key_id)).first()
     return None if row is None else StoredKey(*row)
 

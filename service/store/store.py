@@ -1,10 +1,10 @@
 """The statements over collections, items and the log. Knows no vectors' meaning, no transaction's end and no HTTP."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import delete, select
+from sqlalchemy import LargeBinary, cast, delete, func, select
 from sqlalchemy.orm import Session
 
 from service.errors import CollectionNotFound
@@ -45,6 +45,13 @@ class Change(NamedTuple):
     """None where the row is already gone again: a later entry removes it."""
 
 
+class Size(NamedTuple):
+    """How much one collection keeps, or several together."""
+
+    items: int
+    bytes: int
+
+
 class Head(NamedTuple):
     """How far a collection's log goes, and under which generation."""
 
@@ -69,6 +76,36 @@ class Write:
     def moves(self) -> bool:
         """Whether the item gets a row; where only metadata changed it keeps its own."""
         return self.vector is not None or self.code is not None
+
+
+VECTOR_BYTES = {"float32": 4, "float16": 2, "drop": 0}
+"""Of a number, by how a collection keeps its originals."""
+
+
+def size_of(collection: CollectionRow) -> Size:
+    """What one collection keeps."""
+    return Size(collection.item_count, collection.stored_bytes)
+
+
+def total_size(session: Session, names: Set[str] | None) -> Size:
+    """What the collections of those names keep together, or all where there are no names."""
+    counts = CollectionRow.item_count, CollectionRow.stored_bytes
+    statement = select(*(func.coalesce(func.sum(count), 0) for count in counts))
+    if names is not None:
+        statement = statement.where(CollectionRow.name.in_(names))
+    return Size(*map(int, session.execute(statement).one()))
+
+
+def counted_bytes(session: Session, collection: CollectionRow) -> int:
+    """What `stored_bytes` should be, of every item."""
+    is_sqlite = session.connection().dialect.name == "sqlite"  # whose octet_length is newer than many that are in use
+    sizes = [
+        func.coalesce(func.sum(func.length(cast(part, LargeBinary)) if is_sqlite else func.octet_length(part)), 0)
+        for part in (ItemRow.item_id, ItemRow.text, ItemRow.item_metadata)
+    ]
+    texts = session.execute(select(*sizes).where(ItemRow.collection_id == collection.id)).one()
+    vectors = collection.item_count * collection.dimension * VECTOR_BYTES[collection.originals]
+    return sum(map(int, texts)) + vectors
 
 
 def find_collection(session: Session, name: str, *, lock: bool = False) -> CollectionRow | None:
@@ -168,6 +205,8 @@ def write_items(session: Session, collection: CollectionRow, writes: Sequence[Wr
                 "seq": collection.seq,
             }
         )
+    collection.stored_bytes += sum(_bytes(collection, write) for write in writes)
+    collection.stored_bytes -= sum(_bytes(collection, item) for item in existing.values())
     _remove_items(session, collection.id, [write.item_id for write in writes if write.item_id in existing])
     _remove_rows(session, collection.id, stale)
     for table, values in ((ItemRow, items), (VectorRow, rows), (CodeRow, codes), (ChangeRow, changes)):
@@ -190,6 +229,7 @@ def delete_items(session: Session, collection: CollectionRow, ids: Sequence[str]
                 "old_row_id": item.row_id,
             }
         )
+    collection.stored_bytes -= sum(_bytes(collection, item) for item in existing.values())
     insert_rows(session, ChangeRow, changes)
     _remove_items(session, collection.id, list(existing))
     _remove_rows(session, collection.id, [item.row_id for item in existing.values()])
@@ -221,6 +261,11 @@ def purge_changes(session: Session, collection: CollectionRow, keep: int, limit:
     session.execute(delete(ChangeRow).where(ChangeRow.collection_id == collection.id, ChangeRow.seq <= floor))
     collection.floor_seq = floor
     return True
+
+
+def _bytes(collection: CollectionRow, item: Item | Write) -> int:
+    texts = item.item_id, item.text or "", item.metadata
+    return sum(len(text.encode()) for text in texts) + collection.dimension * VECTOR_BYTES[collection.originals]
 
 
 def _items(collection_id: int):  # type: ignore[no-untyped-def]

@@ -38,6 +38,8 @@ class CollectionRow(Base):
     floor_seq: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     """The log begins after it: a view that has not come so far is made anew."""
     item_count: Mapped[int] = mapped_column(default=0)
+    stored_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    """Of its items' ids, texts, metadata and vectors; codes, log and indexes come on top."""
     generation_id: Mapped[int | None]
     """The published generation; none until the first training."""
     created_at: Mapped[float]
@@ -203,6 +205,11 @@ class KeyRow(Base):
     """read, write or admin"""
     collections: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
     """Names of those that it reaches; none for all."""
+    rate: Mapped[float | None]
+    """Requests a second; none for any number."""
+    max_items: Mapped[int | None] = mapped_column(BigInteger)
+    """In the collections that it reaches; none for what the settings say."""
+    max_bytes: Mapped[int | None] = mapped_column(BigInteger)
     created_at: Mapped[float]
     expires_at: Mapped[float | None]
     revoked_at: Mapped[float | None]
