@@ -12,13 +12,17 @@ from service.generations import Generations
 from service.jobs import Jobs
 from service.keeper import Keeper
 from service.keys import Keys
+from service.metrics import Metrics
 from service.poller import Poller
 from service.runner import Runner
+from service.scrape import Scrape
 from service.settings import Settings
 from service.snapshots import Snapshots
 from service.store import schema
 from service.store.database import Database
 from service.text.encoder import TextEncoder
+from service.views import Views
+from service.warming import Warming
 
 
 class Codewell:
@@ -27,17 +31,27 @@ class Codewell:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.database = Database(settings.database)
+        self.metrics = Metrics()
         computing = BoundedSemaphore(settings.concurrent_searches or settings.cores_each)
         default_encoder = None if settings.encoder == "none" else settings.encoder
         snapshots = Snapshots(settings.snapshots_dir, self.database) if settings.snapshot_at else None
         self.catalog = Catalog(
-            self.database, encoders(settings), computing, settings.max_dimension, default_encoder, snapshots
+            self.database,
+            encoders(settings),
+            computing,
+            settings.max_dimension,
+            default_encoder,
+            snapshots,
+            self.metrics.observe,
         )
         self.jobs = Jobs(self.database)
         self.keys = Keys(self.database)
         self.generations = Generations(self.database)
         self._runner = Runner(settings, self.database, self.jobs)
-        self._poller = Poller(self.database, self.catalog, settings.poll_ms)
+        views = Views(self.catalog, self.metrics)
+        self.scrape = Scrape(self.database, self.metrics, views)
+        self.warming = Warming(self.catalog, snapshots)
+        self._poller = Poller(self.database, self.catalog, settings.poll_ms, views)
         self._keeper = Keeper(self.catalog, snapshots, settings.snapshot_at) if snapshots is not None else None
 
     def __enter__(self) -> "Codewell":
@@ -49,6 +63,7 @@ class Codewell:
             schema.upgrade(self.database)
         self._runner.start()
         self._poller.start()
+        self.warming.start()
         if self._keeper is not None:
             self._keeper.start()
         return self
@@ -56,6 +71,7 @@ class Codewell:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.warming.stop()
         self._poller.stop()
         if self._keeper is not None:
             self._keeper.stop()

@@ -18,6 +18,7 @@ from service.contract import ContractSpec
 from service.errors import AliasNotFound, CollectionExists, CollectionNotFound, Conflict, InvalidInput
 from service.item import Malformed, NewItem
 from service.originals import Originals
+from service.profile import Observer, unobserved
 from service.receipt import Receipt, batch_rejected
 from service.rights import EVERYTHING, Rights
 from service.snapshots import Snapshots
@@ -58,6 +59,7 @@ class Catalog:
         max_dimension: int,
         default_encoder: str | None,
         snapshots: Snapshots | None = None,
+        observe: Observer = unobserved,
     ) -> None:
         self._database = database
         self.encoders = encoders
@@ -65,6 +67,7 @@ class Catalog:
         self._max_dimension = max_dimension
         self._default_encoder = default_encoder
         self._snapshots = snapshots
+        self._observe = observe
         self._opened: dict[int, Collection] = {}
         self._opening = Lock()
 
@@ -82,7 +85,9 @@ class Catalog:
         with self._opening:
             if row.id not in self._opened:
                 encoder = self._encoder_of(row)
-                self._opened[row.id] = Collection(row, self._database, encoder, self._computing, self._snapshots)
+                self._opened[row.id] = Collection(
+                    row, self._database, encoder, self._computing, self._snapshots, self._observe
+                )
             return self._opened[row.id]
 
     def _encoder_of(self, row: CollectionRow) -> TextEncoder | None:
@@ -121,6 +126,11 @@ class Catalog:
         except CollectionExists:
             collection = self.open(name)  # another request made it in the meantime
         return collection.ingest(items, terms)
+
+    def names(self) -> dict[int, str]:
+        """Every collection's name, by its id."""
+        with self._database.reading() as session:
+            return dict(session.execute(select(CollectionRow.id, CollectionRow.name)).all())
 
     def heads(self) -> dict[int, store.Head]:
         """How far every collection's log goes."""

@@ -57,6 +57,9 @@ class Settings(BaseSettings):
     log_level: Literal["critical", "error", "warning", "info", "debug"] = Field(
         "info", description="Least severe log line that is written"
     )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="Form of log lines: `text`, or `json`, an object a line"
+    )
     threads: int = Field(0, ge=0, description="Threads for training and text encoding; 0 means one a core")
     concurrent_searches: int = Field(0, ge=0, description="Searches computed at the same time; 0 means one a core")
     poll_ms: int = Field(

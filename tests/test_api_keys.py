@@ -62,6 +62,7 @@ NEEDED = {
     "DELETE /keys/{key_id}": "admin",
     "GET /livez": "",
     "GET /readyz": "",
+    "GET /metrics": "read",
 }
 SCOPES = ["read", "write", "admin"]
 NOBODY = {"authorization": ""}
@@ -126,7 +127,8 @@ def things(collection: str) -> list[dict[str, Any]]:
 def asked(server: Server, method: str, path: str, **request: Any) -> tuple[int, Any]:
     """The status and what the answer says."""
     answer = server.client.request(method, path, **request)
-    return answer.status_code, answer.json() if answer.content else None
+    is_json = "json" in answer.headers.get("content-type", "")
+    return answer.status_code, answer.json() if is_json else answer.text or None
 
 
 # scopes
