@@ -48,10 +48,10 @@ class Codewell:
         self.keys = Keys(self.database)
         self.generations = Generations(self.database)
         self._runner = Runner(settings, self.database, self.jobs)
-        views = Views(self.catalog, self.metrics)
-        self.scrape = Scrape(self.database, self.metrics, views)
+        self.views = Views(self.catalog, self.metrics)
+        self.scrape = Scrape(self.database, self.metrics, self.views)
         self.warming = Warming(self.catalog, snapshots)
-        self._poller = Poller(self.database, self.catalog, settings.poll_ms, views)
+        self._poller = Poller(self.database, self.catalog, settings.poll_ms, self.views)
         self._keeper = Keeper(self.catalog, snapshots, settings.snapshot_at) if snapshots is not None else None
 
     def __enter__(self) -> "Codewell":

@@ -110,7 +110,7 @@ def _of_database(told: Told) -> Iterator[Family]:
     yield _gauge(
         "code_bytes",
         "Bytes of a code",
-        [((name,), certificate["code_bytes"]) for name, certificate in measured],
+        [((name,), certificate["code_bytes"]) for name, certificate in measured if "code_bytes" in certificate],
         "collection",
     )
     yield _gauge(
