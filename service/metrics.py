@@ -7,7 +7,7 @@ numbers to files there, and whichever is scraped adds them up. A process alone k
 import os
 from collections.abc import Mapping
 from threading import Lock
-from typing import Literal
+from typing import Literal, TypeVar, cast
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client import Metric as Family
@@ -24,6 +24,7 @@ SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2
 LONG_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 CANDIDATES = ("codes", "chosen", "shortlist", "worded", "originals")
 """The counts of a search's profile that say how much was looked at."""
+M = TypeVar("M", Counter, Histogram)
 NEVER = float("inf")
 Merged = Literal["livesum", "livemin", "livemax"]
 """What a number is of those that the living processes have."""
@@ -70,6 +71,7 @@ class Metrics:
         self._mapped = self._gauge(
             "view_mapped_bytes", "Codes in a file that processes map and share", "livemax", "collection"
         )
+        self._series: dict[tuple[Counter | Histogram, tuple[str, ...]], Counter | Histogram] = {}
         self._known: set[str] = set()
         self._lock = Lock()
         self._workers.set(1)
@@ -78,26 +80,26 @@ class Metrics:
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         """A request that was answered; `route` is a template, never a path."""
-        self._requests.labels(method, route, status).inc()
-        self._request_seconds.labels(method, route).observe(seconds)
+        self._of(self._requests, method, route, str(status)).inc()
+        self._of(self._request_seconds, method, route).observe(seconds)
 
     def observe(self, profile: Profile) -> None:
         """A pass of a collection that came to its end."""
         collection, counts = self._bounded(profile.collection), profile.counts
         if profile.operation is Operation.SEARCH:
-            self._search_seconds.labels(collection).observe(profile.seconds)
-            self._queries.labels(collection).inc(counts.get("queries", 0))
+            self._of(self._search_seconds, collection).observe(profile.seconds)
+            self._of(self._queries, collection).inc(counts.get("queries", 0))
             for stage, milliseconds in profile.milliseconds.items():
-                self._stage_seconds.labels(stage).observe(milliseconds / 1000)
+                self._of(self._stage_seconds, stage).observe(milliseconds / 1000)
             for kind in CANDIDATES:
                 if kind in counts:
-                    self._candidates.labels(collection, kind).inc(counts[kind])
+                    self._of(self._candidates, collection, kind).inc(counts[kind])
             return
-        self._write_seconds.labels(profile.operation).observe(profile.seconds)
+        self._of(self._write_seconds, profile.operation).observe(profile.seconds)
         for stage, milliseconds in profile.milliseconds.items():
-            self._write_stage_seconds.labels(profile.operation, stage).observe(milliseconds / 1000)
+            self._of(self._write_stage_seconds, profile.operation, stage).observe(milliseconds / 1000)
         for result, number in counts.items():
-            self._items.labels(collection, result).inc(number)
+            self._of(self._items, collection, result).inc(number)
 
     # ------------------------------------------------------------------ how this process's views stand
 
@@ -141,6 +143,13 @@ class Metrics:
                     return OTHERS
                 self._known.add(collection)
         return collection
+
+    def _of(self, metric: M, *labels: str) -> M:
+        """The series with these labels. To find one in the library takes longer than to count in it."""
+        found = self._series.get((metric, labels))
+        if found is None:
+            found = self._series[metric, labels] = metric.labels(*labels)
+        return cast(M, found)
 
     def _counter(self, name: str, said: str, *labels: str) -> Counter:
         return Counter(f"codewell_{name}", said, labels, registry=self._registry)
