@@ -4,8 +4,8 @@
     python -m benchmarks.metrics_cost --shared        numbers in files, as several workers write them
 
 A client in a process of its own asks one question after the other. Prints medians of the rounds: searches a second, and
-the microseconds of CPU that the server took for one, which other work on the machine disturbs less; and the microseconds
-that metrics take of one search, counted in a loop.
+the microseconds of CPU that the server took for one, which other work on the machine disturbs less; and the
+microseconds that metrics take of one search, counted in a loop.
 """
 
 import argparse

@@ -31,6 +31,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def test_searches_writes_and_failures_are_counted_as_they_were(server: Server) -> None:
+    first = server.metrics()
     items = [{"id": str(n), "vector": vector.tolist(), "metadata": {"n": n}} for n, vector in enumerate(VECTORS)]
     server.post("/ingest", {"collection": "c", "items": items})
     server.post("/ingest", {"collection": "c", "items": [items[0], {"id": "1", "vector": [1.0] * 8}, {"id": "bad"}]})
@@ -50,8 +51,8 @@ def test_searches_writes_and_failures_are_counted_as_they_were(server: Server) -
     assert server.client.request("BREW", "/coffee").status_code == 404
     after = server.metrics()
 
-    def more(series: str) -> float:
-        return after[f"codewell_{series}"] - before.get(f"codewell_{series}", 0)
+    def more(series: str, than: dict[str, float] = before) -> float:
+        return after[f"codewell_{series}"] - than.get(f"codewell_{series}", 0)
 
     assert more('http_requests_total{method="POST",route="/search",status="200"}') == 3
     assert more('http_requests_total{method="POST",route="/search",status="422"}') == 1
@@ -70,20 +71,21 @@ def test_searches_writes_and_failures_are_counted_as_they_were(server: Server) -
     assert after['codewell_items_written_total{collection="c",result="updated"}'] == 2
     assert after['codewell_items_written_total{collection="c",result="rejected"}'] == 1
     assert after['codewell_items_written_total{collection="c",result="deleted"}'] == 12
-    assert after['codewell_write_duration_seconds_count{operation="ingest"}'] == 4
-    assert after['codewell_write_duration_seconds_count{operation="delete"}'] == 2
+    assert more('write_duration_seconds_count{operation="ingest"}', first) == 4
+    assert more('write_duration_seconds_count{operation="delete"}', first) == 2
     assert after['codewell_collection_items{collection="c"}'] == 388
     assert after['codewell_collection_seq{collection="c"}'] == 400 + 1 + 1 + 12
     assert after['codewell_view_applied_seq{collection="c"}'] == 414
     assert after['codewell_view_lag_changes{collection="c"}'] == 0
     assert after['codewell_view_lag_seconds{collection="c"}'] == 0
-    assert (after["codewell_workers"], after["codewell_collections"], after["codewell_database_up"]) == (1, 1, 1)
+    assert (more("collections", first), after["codewell_workers"], after["codewell_database_up"]) == (1, 1, 1)
 
 
 def test_every_name_is_in_prometheus_s_form_and_in_the_table_of_the_docs(server: Server) -> None:
+    root = Path(__file__).parent.parent
     families = list(text_string_to_metric_families(server.client.get("/metrics").text))
     counted = {f"{family.name}_total" if family.type == "counter" else family.name for family in families}
-    page = (Path(__file__).parent.parent / "docs" / "operating.md").read_text()
+    page = (root / "docs" / "operating.md").read_text()
     assert counted == set(re.findall(r"^\| `(codewell_\w+)", page, re.MULTILINE))
     for family in families:
         assert family.name.startswith("codewell_")
@@ -106,6 +108,28 @@ def test_every_name_is_in_prometheus_s_form_and_in_the_table_of_the_docs(server:
             "version",
             "le",
         }
+
+
+def test_the_dashboard_asks_for_what_there_is(server: Server) -> None:
+    server.post("/ingest", {"collection": "d", "items": [{"id": "a", "vector": [1, 2]}]})
+    server.post("/search", {"collection": "d", "vector": [1, 2]})
+    root = Path(__file__).parent.parent
+    labels: dict[str, set[str]] = {}
+    for family in text_string_to_metric_families(server.client.get("/metrics").text):
+        labels[family.name] = {"k", "collection"}  # of one that has no series yet
+        for sample in family.samples:
+            labels[sample.name] = set(sample.labels)
+    dashboard = json.loads((root / "deploy" / "grafana" / "codewell.json").read_text())
+    for expression in [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]:
+        named = re.findall(r"(codewell_\w+)(?:\{([^}]*)\})?", expression)
+        assert named
+        for name, filters in named:
+            assert set(re.findall(r"(\w+)[=!]", filters)) <= labels[name], expression
+        grouped = {label for group in re.findall(r"by \(([^)]*)\)", expression) for label in group.split(", ")}
+        assert grouped <= labels[named[0][0]] | {"instance"}, expression
+    mounted = re.findall(r"- \./(deploy/\S+?):", (root / "docker-compose.yml").read_text())
+    assert len(mounted) == 4
+    assert all((root / file).is_file() for file in mounted)
 
 
 def lines(server: Server) -> list[dict[str, Any]]:
