@@ -1,9 +1,11 @@
 """The one place that picks classes: settings in, a wired service out. Knows no HTTP."""
 
+import logging
 import multiprocessing
 from collections.abc import Mapping
 from threading import BoundedSemaphore
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -14,6 +16,7 @@ from service.keeper import Keeper
 from service.keys import Keys
 from service.metrics import Metrics
 from service.poller import Poller
+from service.profile import Profile
 from service.runner import Runner
 from service.scrape import Scrape
 from service.settings import Settings
@@ -24,6 +27,11 @@ from service.text.encoder import TextEncoder
 from service.views import Views
 from service.warming import Warming
 
+if TYPE_CHECKING:
+    from service.traces import Traces
+
+log = logging.getLogger(__name__)
+
 
 class Codewell:
     """The running service without its HTTP: a context that owns the database, the threads and the jobs."""
@@ -32,6 +40,7 @@ class Codewell:
         self.settings = settings
         self.database = Database(settings.database)
         self.metrics = Metrics()
+        self.traces = traces(settings)
         computing = BoundedSemaphore(settings.concurrent_searches or settings.cores_each)
         default_encoder = None if settings.encoder == "none" else settings.encoder
         snapshots = Snapshots(settings.snapshots_dir, self.database) if settings.snapshot_at else None
@@ -42,7 +51,7 @@ class Codewell:
             settings.max_dimension,
             default_encoder,
             snapshots,
-            self.metrics.observe,
+            self._observe,
         )
         self.jobs = Jobs(self.database)
         self.keys = Keys(self.database)
@@ -77,6 +86,27 @@ class Codewell:
             self._keeper.stop()
         self._runner.stop()
         self.database.close()
+        if self.traces is not None:
+            self.traces.close()
+
+    def _observe(self, profile: Profile) -> None:
+        self.metrics.observe(profile)
+        if self.traces is not None:
+            self.traces.observe(profile)
+
+
+def traces(settings: Settings) -> "Traces | None":
+    """None where no collector is named, or the packages for it are not installed."""
+    if settings.otlp_endpoint is None:
+        return None
+    try:
+        from service.traces import Traces
+    except ImportError as error:
+        log.warning(
+            "spans are sent nowhere, for the extra otel is not installed (pip install 'codewell[otel]'): %s", error
+        )
+        return None
+    return Traces(settings.otlp_endpoint)
 
 
 def encoders(settings: Settings) -> Mapping[str, TextEncoder]:

@@ -4,11 +4,16 @@ import logging
 import re
 import secrets
 import time
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.log import REQUEST_ID
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
 
 log = logging.getLogger(__name__)
 
@@ -49,13 +54,15 @@ class Signals:
                 MutableHeaders(scope=message)[HEADER] = request_id
             await send(message)
 
-        try:
-            await self._app(scope, receive, with_id)
-        except Exception:
-            status = 500
-            raise
-        finally:
-            _tell(scope, status, time.perf_counter() - began)
+        traces = scope["app"].state.codewell.traces
+        with nullcontext() if traces is None else traces.request(scope["headers"], request_id) as span:
+            try:
+                await self._app(scope, receive, with_id)
+            except Exception:
+                status = 500
+                raise
+            finally:
+                _tell(scope, status, time.perf_counter() - began, span)
 
 
 def _request_id(scope: Scope) -> str:
@@ -63,10 +70,13 @@ def _request_id(scope: Scope) -> str:
     return given.decode() if GIVEN.fullmatch(given) else secrets.token_hex(16)
 
 
-def _tell(scope: Scope, status: int, seconds: float) -> None:
+def _tell(scope: Scope, status: int, seconds: float, span: "Span | None") -> None:
     method = scope["method"] if scope["method"] in METHODS else OTHER
     route = getattr(scope.get("route"), "path", UNMATCHED)
     scope["app"].state.codewell.metrics.request(method, route, status, seconds)
+    if span is not None:
+        span.update_name(f"{method} {route}")
+        span.set_attributes({"http.request.method": method, "http.route": route, "http.response.status_code": status})
     level = logging.DEBUG if route in PROBES and status < 400 else logging.INFO
     if log.isEnabledFor(level):
         ms = round(1000 * seconds, 3)
