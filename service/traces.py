@@ -6,6 +6,7 @@ Needs the extra `otel`; nothing imports this module where no collector is named.
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
+from typing import Any
 
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context, attach, detach
@@ -13,7 +14,7 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.trace import Span, SpanKind
+from opentelemetry.trace import SpanKind, StatusCode
 
 from service.profile import Profile
 
@@ -22,6 +23,7 @@ SEND_SECONDS = 5
 """A collector that does not answer holds up the end of a server for so long."""
 PARENT = ("traceparent", "tracestate")
 """The headers of W3C's trace context, by which a caller's span is continued."""
+ATTRIBUTES = {"http.request.method": "method", "http.route": "route", "http.response.status_code": "status"}
 NANO = 1_000_000_000
 
 
@@ -40,17 +42,25 @@ class Traces:
         self._provider.shutdown()
 
     @contextmanager
-    def request(self, headers: Iterable[tuple[bytes, bytes]], request_id: str) -> Iterator[Span]:
-        """The span of a request, within the caller's where the headers name one."""
+    def request(
+        self, headers: Iterable[tuple[bytes, bytes]], request_id: str, told: Mapping[str, Any]
+    ) -> Iterator[None]:
+        """The span of a request, within the caller's where the headers name one; `told` has method, route and status
+        at the end.
+        """
         given = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
         carrier = {name: given[name] for name in PARENT if name in given}
         parent = propagate.extract(carrier, Context())
         span = self._tracer.start_span("request", parent, SpanKind.SERVER, {"codewell.request_id": request_id})
         token = attach(trace.set_span_in_context(span, parent))
         try:
-            yield span
+            yield
         finally:
             detach(token)
+            span.update_name(f"{told['method']} {told['route']}")
+            span.set_attributes({attribute: told[name] for attribute, name in ATTRIBUTES.items()})
+            if told["status"] >= 500:
+                span.set_status(StatusCode.ERROR)
             span.end()
 
     def observe(self, profile: Profile) -> None:

@@ -59,6 +59,13 @@ def test_a_failure_is_exit_code_1_and_says_what_to_do(tmp_path: Path) -> None:
     assert "warn  settings  there is no setting CODEWELL_SPEED" in lines
 
 
+def test_a_wrong_setting_is_named_without_what_was_given() -> None:
+    given = {"CODEWELL_DATABASE_URL": "postgresql://me:secret@x/y", "CODEWELL_DATABASE_PASSWORD_FILE": "file"}
+    for environment, named in ((given, "DATABASE_PASSWORD_FILE needs"), ({"CODEWELL_PORT": "-1"}, "CODEWELL_PORT: ")):
+        done = CliRunner().invoke(app, ["doctor"], env=environment)
+        assert (done.exit_code, named in done.stderr, "secret" in done.output) == (1, True, False), done.output
+
+
 def test_the_database(database_url: str, tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path, database_url=database_url)
     (finding,) = found(settings, "database")

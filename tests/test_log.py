@@ -3,7 +3,12 @@
 import json
 import logging
 
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
 from service.log import REQUEST_ID, JsonFormatter, TextFormatter, log_config
+from service.store.database import Database
 
 
 def record(message: str, *given: object, **extra: object) -> logging.LogRecord:
@@ -44,3 +49,12 @@ def test_the_setting_chooses_the_form() -> None:
     assert log_config("info", "json")["formatters"]["line"] == {"()": JsonFormatter}
     assert log_config("debug", "text")["formatters"]["line"] == {"()": TextFormatter}
     assert log_config("debug", "text")["loggers"]["service"] == {"level": "DEBUG"}
+
+
+def test_what_a_statement_was_given_is_in_no_error(database_url: str) -> None:
+    database = Database(database_url)
+    with pytest.raises(DBAPIError) as failed, database.reading() as session:
+        session.execute(text("SELECT * FROM nowhere WHERE a = :a"), {"a": "a user's words"})
+    assert "SELECT * FROM nowhere" in str(failed.value)
+    assert "a user's words" not in str(failed.value)
+    database.close()

@@ -5,15 +5,12 @@ import re
 import secrets
 import time
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import Any
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.log import REQUEST_ID
-
-if TYPE_CHECKING:
-    from opentelemetry.trace import Span
 
 log = logging.getLogger(__name__)
 
@@ -55,14 +52,15 @@ class Signals:
             await send(message)
 
         traces = scope["app"].state.codewell.traces
-        with nullcontext() if traces is None else traces.request(scope["headers"], request_id) as span:
+        told: dict[str, Any] = {}
+        with nullcontext() if traces is None else traces.request(scope["headers"], request_id, told):
             try:
                 await self._app(scope, receive, with_id)
             except Exception:
                 status = 500
                 raise
             finally:
-                _tell(scope, status, time.perf_counter() - began, span)
+                _tell(scope, status, time.perf_counter() - began, told)
 
 
 def _request_id(scope: Scope) -> str:
@@ -70,15 +68,12 @@ def _request_id(scope: Scope) -> str:
     return given.decode() if GIVEN.fullmatch(given) else secrets.token_hex(16)
 
 
-def _tell(scope: Scope, status: int, seconds: float, span: "Span | None") -> None:
+def _tell(scope: Scope, status: int, seconds: float, told: dict[str, Any]) -> None:
+    """Fills `told` with what the log's line has as fields."""
     method = scope["method"] if scope["method"] in METHODS else OTHER
     route = getattr(scope.get("route"), "path", UNMATCHED)
     scope["app"].state.codewell.metrics.request(method, route, status, seconds)
-    if span is not None:
-        span.update_name(f"{method} {route}")
-        span.set_attributes({"http.request.method": method, "http.route": route, "http.response.status_code": status})
+    ms = round(1000 * seconds, 3)
+    told |= {"method": method, "route": route, "status": status, "ms": ms}
     level = logging.DEBUG if route in PROBES and status < 400 else logging.INFO
-    if log.isEnabledFor(level):
-        ms = round(1000 * seconds, 3)
-        said = {"method": method, "route": route, "status": status, "ms": ms}
-        log.log(level, "%s %s %s %s ms", method, route, status, ms, extra=said)
+    log.log(level, "%s %s %s %s ms", method, route, status, ms, extra=told)

@@ -29,15 +29,19 @@ def doctor(
     Changes nothing. With the settings of the server, it looks at what that would find. Prints `ok`, `warn` or `fail`
     for each, and what to do. Exit code 1: something failed.
     """
+    from pydantic import ValidationError
+
     from service.doctor.finding import State
     from service.settings import Settings
 
     given = {"data_dir": data_dir, "host": host}
     try:
         settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
-    except ValueError as error:
-        typer.echo(f"codewell: {shown(str(error), LONGEST)}", err=True)
-        raise typer.Exit(1) from error
+    except ValidationError as error:
+        first = error.errors()[0]  # without its input, which may be a password
+        where = "_".join(str(part) for part in first["loc"]).upper()
+        typer.echo(f"codewell: {where and f'CODEWELL_{where}: '}{shown(first['msg'], LONGEST)}", err=True)
+        raise typer.Exit(1) from None
     found = []
     for finding in findings(settings, url):
         found.append(finding)
