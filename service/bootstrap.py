@@ -51,7 +51,7 @@ class Codewell:
             settings.max_dimension,
             default_encoder,
             snapshots,
-            self._observe,
+            observe=self._observe,
         )
         self.jobs = Jobs(self.database)
         self.keys = Keys(self.database)

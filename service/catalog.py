@@ -59,6 +59,7 @@ class Catalog:
         max_dimension: int,
         default_encoder: str | None,
         snapshots: Snapshots | None = None,
+        *,
         observe: Observer = unobserved,
     ) -> None:
         self._database = database
@@ -86,7 +87,7 @@ class Catalog:
             if row.id not in self._opened:
                 encoder = self._encoder_of(row)
                 self._opened[row.id] = Collection(
-                    row, self._database, encoder, self._computing, self._snapshots, self._observe
+                    row, self._database, encoder, self._computing, self._snapshots, observe=self._observe
                 )
             return self._opened[row.id]
 

@@ -51,6 +51,7 @@ class Reader:
         encoder: TextEncoder | None,
         computing: AbstractContextManager[object],
         snapshots: Snapshots | None = None,
+        *,
         observe: Observer = unobserved,
     ) -> None:
         self.id = row.id

@@ -20,7 +20,7 @@ GIVEN = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 OTHER = "OTHER"
 UNMATCHED = "unmatched"
-"""The route of a request that came to none: an unknown path, or one that showed no valid key."""
+"""The route of a request that came to none: its path is unknown, or it was refused before, as without a valid key."""
 PROBES = ("/livez", "/readyz", "/metrics")
 """Asked every few seconds: where they succeed it is logged at the level debug."""
 CLOSED = 499
