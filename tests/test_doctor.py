@@ -43,8 +43,8 @@ def test_a_healthy_server_and_its_folder(server: Server) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     told: dict[str, Any] = json.loads(done.stdout)
     assert (done.returncode, told["ok"]) == (0, True), done.stdout
-    checks = {finding["check"] for finding in told["findings"]}
-    assert checks == {*"settings packages disk threads files database keys codecs memory server".split()}
+    checks = {"settings", "packages", "disk", "threads", "files", "database", "keys", "codecs", "memory", "server"}
+    assert {finding["check"] for finding in told["findings"]} == checks
     fine = [finding["detail"] for finding in told["findings"] if finding["state"] == "ok"]
     assert f"{server.url} is ready" in fine
     assert any(detail.startswith(f"SQLite of schema {schema.newest()} answers in") for detail in fine)
