@@ -50,7 +50,7 @@ def run(settings: Settings, say: Callable[[str], object]) -> None:
         settings = settings.model_copy(update={"host": host})  # a name's address says who can reach it
         if settings.log_format == "json":  # then so is what is said before the server logs anything
             logging.config.dictConfig(log_config(settings.log_level, settings.log_format))
-            say = log.warning
+            say = _logged
         for name in Settings.unknown():
             say(f"WARNING: there is no setting {name}; it is ignored")
         _check_storage(settings, say)
@@ -60,6 +60,12 @@ def run(settings: Settings, say: Callable[[str], object]) -> None:
             _serve_alone(settings, listener, lambda: say(greeting))
         else:
             _serve_together(settings, listener, lambda: say(greeting))
+
+
+def _logged(said: str) -> None:
+    """What is said at the start, as a line of the log."""
+    warning = said.removeprefix("WARNING: ")
+    log.log(logging.INFO if warning == said else logging.WARNING, "%s", warning)
 
 
 def _serve_alone(settings: Settings, listener: socket.socket, started: Callable[[], object]) -> None:

@@ -174,7 +174,7 @@ def test_the_answer_s_id_is_in_the_log_with_what_was_asked(server: Server) -> No
     assert "123456.75" not in text, "no body is in the log"
     assert "secret-collection" not in text, "a path is logged as its template"
     assert [line["logger"] for line in lines(server)][:1] == ["uvicorn.error"], "uvicorn's own lines are alike"
-    assert any("listens on http://" in line["message"] for line in lines(server))
+    assert [line["level"] for line in lines(server) if "listens on http://" in line["message"]] == ["info"]
 
 
 @pytest.mark.parametrize(
