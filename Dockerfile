@@ -19,7 +19,7 @@ WORKDIR /build
 # Dependencies before sources: a change to the code installs nothing again.
 COPY pyproject.toml ./
 RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-print('\n'.join(p['dependencies'] + p['optional-dependencies']['text'] + p['optional-dependencies']['plots']))" \
+print('\n'.join(p['dependencies'] + p['optional-dependencies']['text'] + p['optional-dependencies']['plots'] + p['optional-dependencies']['otel']))" \
     > requirements.txt && pip install -r requirements.txt
 COPY README.md LICENSE ./
 COPY models models

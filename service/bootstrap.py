@@ -1,9 +1,11 @@
 """The one place that picks classes: settings in, a wired service out. Knows no HTTP."""
 
+import logging
 import multiprocessing
 from collections.abc import Mapping
 from threading import BoundedSemaphore
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -12,13 +14,23 @@ from service.generations import Generations
 from service.jobs import Jobs
 from service.keeper import Keeper
 from service.keys import Keys
+from service.metrics import Metrics
 from service.poller import Poller
+from service.profile import Profile
 from service.runner import Runner
+from service.scrape import Scrape
 from service.settings import Settings
 from service.snapshots import Snapshots
 from service.store import schema
 from service.store.database import Database
 from service.text.encoder import TextEncoder
+from service.views import Views
+from service.warming import Warming
+
+if TYPE_CHECKING:
+    from service.traces import Traces
+
+log = logging.getLogger(__name__)
 
 
 class Codewell:
@@ -27,6 +39,8 @@ class Codewell:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.database = Database(settings.database)
+        self.metrics = Metrics()
+        self.traces = traces(settings)
         computing = BoundedSemaphore(settings.concurrent_searches or settings.cores_each)
         default_encoder = None if settings.encoder == "none" else settings.encoder
         snapshots = Snapshots(settings.snapshots_dir, self.database) if settings.snapshot_at else None
@@ -38,12 +52,16 @@ class Codewell:
             default_encoder,
             snapshots,
             settings.max_collections,
+            observe=self._observe,
         )
         self.jobs = Jobs(self.database)
         self.keys = Keys(self.database)
         self.generations = Generations(self.database)
         self._runner = Runner(settings, self.database, self.jobs)
-        self._poller = Poller(self.database, self.catalog, settings.poll_ms)
+        self.views = Views(self.catalog, self.metrics)
+        self.scrape = Scrape(self.database, self.metrics, self.views)
+        self.warming = Warming(self.catalog, snapshots)
+        self._poller = Poller(self.database, self.catalog, settings.poll_ms, self.views)
         self._keeper = Keeper(self.catalog, snapshots, settings.snapshot_at) if snapshots is not None else None
 
     def __enter__(self) -> "Codewell":
@@ -55,6 +73,7 @@ class Codewell:
             schema.upgrade(self.database)
         self._runner.start()
         self._poller.start()
+        self.warming.start()
         if self._keeper is not None:
             self._keeper.start()
         return self
@@ -62,11 +81,33 @@ class Codewell:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.warming.stop()
         self._poller.stop()
         if self._keeper is not None:
             self._keeper.stop()
         self._runner.stop()
         self.database.close()
+        if self.traces is not None:
+            self.traces.close()
+
+    def _observe(self, profile: Profile) -> None:
+        self.metrics.observe(profile)
+        if self.traces is not None:
+            self.traces.observe(profile)
+
+
+def traces(settings: Settings) -> "Traces | None":
+    """None where no collector is named, or the packages for it are not installed."""
+    if settings.otlp_endpoint is None:
+        return None
+    try:
+        from service.traces import Traces
+    except ImportError as error:
+        log.warning(
+            "spans are sent nowhere, for the extra otel is not installed (pip install 'codewell[otel]'): %s", error
+        )
+        return None
+    return Traces(settings.otlp_endpoint)
 
 
 def encoders(settings: Settings) -> Mapping[str, TextEncoder]:

@@ -26,6 +26,7 @@ from service.errors import (
 from service.follower import MOST_WAITING
 from service.item import Malformed, NewItem
 from service.originals import Originals
+from service.profile import Observer, unobserved
 from service.receipt import Receipt, batch_rejected
 from service.rights import EVERYTHING, Rights
 from service.snapshots import Snapshots
@@ -67,6 +68,8 @@ class Catalog:
         default_encoder: str | None,
         snapshots: Snapshots | None = None,
         max_collections: int = 0,
+        *,
+        observe: Observer = unobserved,
     ) -> None:
         self._database = database
         self.encoders = encoders
@@ -75,6 +78,7 @@ class Catalog:
         self._default_encoder = default_encoder
         self._snapshots = snapshots
         self._max_collections = max_collections
+        self._observe = observe
         self._opened: dict[int, Collection] = {}
         self._opening = Lock()
         self._waiting = Semaphore(MOST_WAITING)
@@ -94,7 +98,13 @@ class Catalog:
             if row.id not in self._opened:
                 encoder = self._encoder_of(row)
                 self._opened[row.id] = Collection(
-                    row, self._database, encoder, self._computing, self._snapshots, self._waiting
+                    row,
+                    self._database,
+                    encoder,
+                    self._computing,
+                    self._snapshots,
+                    self._waiting,
+                    observe=self._observe,
                 )
             return self._opened[row.id]
 
@@ -134,6 +144,11 @@ class Catalog:
         except CollectionExists:
             collection = self.open(name)  # another request made it in the meantime
         return collection.ingest(items, terms)
+
+    def names(self) -> dict[int, str]:
+        """Every collection's name, by its id."""
+        with self._database.reading() as session:
+            return dict(session.execute(select(CollectionRow.id, CollectionRow.name)).all())
 
     def heads(self) -> dict[int, store.Head]:
         """How far every collection's log goes."""

@@ -18,6 +18,7 @@ from service.builds.command import build
 from service.client import Client, ClientError
 from service.compare.command import compare
 from service.console import Progress, print_certificate, print_hits, print_status, print_summary, shown
+from service.doctor.command import doctor
 from service.key_commands import keys
 from service.offline import export, restore, snapshot, verify
 
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 app.command()(build)
 app.command()(compare)
+app.command()(doctor)
 app.command()(verify)
 app.command()(export)
 app.command()(snapshot)

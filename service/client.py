@@ -190,6 +190,10 @@ class Client:
         """That the server can answer; raises where it cannot."""
         return self._call("GET", "/readyz")
 
+    def metrics(self) -> str:
+        """What the server tells Prometheus."""
+        return self._sent("GET", "/metrics").text
+
     def _call(self, method: str, path: str, body: object = None, *, retries: int = 0) -> dict[str, Any]:
         # Python's own JSON lets NaN through: the server refuses the one item that has it, by name.
         content = None if body is None else json.dumps(body).encode()

@@ -10,9 +10,10 @@ from service.batch import Batch
 from service.errors import ItemNotFound, Unavailable
 from service.filter import Filter
 from service.item import DEEPEST_METADATA, Malformed, NewItem, checked_metadata, merge_patch
+from service.profile import Operation, Profile
 from service.query import Hit
 from service.quota import UNLIMITED, Quota
-from service.receipt import Receipt, batch_rejected
+from service.receipt import ItemStatus, Receipt, batch_rejected
 from service.searcher import Searcher
 from service.store import receipts, store
 from service.terms import Terms, changed
@@ -35,16 +36,17 @@ class Collection(Searcher):
             BatchRejected, BatchConflict: the terms are atomic and an item cannot be kept, or is not in the state that
                 was asked for; nothing was written. KeyReused. QuotaExceeded: nothing was written.
         """
+        profile = Profile(Operation.INGEST, self.name)
         batch = Batch(items, self.name, self.dim, self.metric, self._encoder, terms.mode, self.originals)
         if terms.atomic and batch.results:
             raise batch_rejected("the batch is atomic", batch.results.values())
         for _ in range(ATTEMPTS):
-            if (receipt := self._write(batch, terms)) is not None:
-                self._follow()
+            if (receipt := self._write(batch, terms, profile)) is not None:
+                self._written(profile)
                 return receipt
         raise Unavailable("the collection kept changing while the batch was encoded; try again")
 
-    def _write(self, batch: Batch, terms: Terms) -> Receipt | None:
+    def _write(self, batch: Batch, terms: Terms, profile: Profile) -> Receipt | None:
         """One attempt; none where the collection changed between encoding, outside any lock, and writing."""
         with self._database.reading() as session:
             if terms.once is not None and (kept := receipts.kept_receipt(session, self.id, terms.once)) is not None:
@@ -52,8 +54,9 @@ class Collection(Searcher):
             known = store.items_by_id(session, self.id, batch.ids)
             generation_id = self._row(session).generation_id
             codec = self.follower.codec(session, generation_id)
-        batch.encode(known, codec if generation_id is not None else None)
-        with self._database.writing() as session:
+        with profile.stage("encode"):
+            batch.encode(known, codec if generation_id is not None else None)
+        with profile.stage("database"), self._database.writing() as session:
             row = self._row(session, lock=True)
             writes = batch.writes(store.items_by_id(session, self.id, batch.ids))
             if row.generation_id != generation_id or writes is None:
@@ -68,6 +71,8 @@ class Collection(Searcher):
             receipt = Receipt(self.name, row.seq, batch.ordered_results())
             if terms.once is not None:
                 receipts.keep_receipt(session, self.id, terms.once, receipt.to_json(), time.time())
+            for result in receipt.results:
+                profile.count(result.status, 1)
             return receipt
 
     # ------------------------------------------------------------------ items
@@ -88,7 +93,8 @@ class Collection(Searcher):
             ItemNotFound; SeqConflict: the item was changed after `if_seq`; InvalidInput: the metadata would be longer
                 than `max_bytes`, deeper than `max_depth`, or no JSON; QuotaExceeded.
         """
-        with self._database.writing() as session:
+        profile = Profile(Operation.UPDATE, self.name)
+        with profile.stage("database"), self._database.writing() as session:
             row = self._row(session, lock=True)
             item = store.items_by_id(session, self.id, [item_id]).get(item_id)
             if item is None:
@@ -102,8 +108,9 @@ class Collection(Searcher):
                 write = store.Write(item_id, item.digest, item.text, metadata, None, None)
                 store.write_items(session, row, [write], time.time())
                 quota.check(session, row, before)
+                profile.count(ItemStatus.UPDATED, 1)
             item = store.items_by_id(session, self.id, [item_id])[item_id]
-        self._follow()
+        self._written(profile)
         return Hit(item, 0.0)
 
     def delete(self, ids: Sequence[str], if_seq: int | None = None) -> tuple[int, set[str]]:
@@ -112,7 +119,8 @@ class Collection(Searcher):
         Raises:
             SeqConflict: one of them was changed after `if_seq`; none was removed.
         """
-        with self._database.writing() as session:
+        profile = Profile(Operation.DELETE, self.name)
+        with profile.stage("database"), self._database.writing() as session:
             row = self._row(session, lock=True)
             if if_seq is not None:
                 for item in store.items_by_id(session, self.id, ids).values():
@@ -120,13 +128,16 @@ class Collection(Searcher):
                         raise conflict
             deleted = store.delete_items(session, row, ids)
             seq = row.seq
-        self._follow()
+        profile.count("deleted", len(deleted))
+        self._written(profile)
         return seq, deleted
 
     def delete_chosen(self, wanted: Filter) -> tuple[int, int]:
         """Removes, in one transaction, the items that the filter chooses; returns the collection's seq and how many."""
-        filters = self._newest_filters()
-        with self._database.writing() as session:
+        profile = Profile(Operation.DELETE, self.name)
+        with profile.stage("filter"):
+            filters = self._newest_filters()
+        with profile.stage("database"), self._database.writing() as session:
             row = self._row(session, lock=True)
             if filters.applied_seq < row.floor_seq:
                 raise Unavailable("the log was cut meanwhile; try again")
@@ -134,8 +145,14 @@ class Collection(Searcher):
             items = store.items_by_row(session, self.id, rows.tolist())
             store.delete_items(session, row, [item.item_id for item in items.values()])
             seq = row.seq
-        self._follow()
+        profile.count("deleted", len(items))
+        self._written(profile)
         return seq, len(items)
+
+    def _written(self, profile: Profile) -> None:
+        with profile.stage("view"):
+            self._follow()
+        self._observe(profile)
 
     def _follow(self) -> None:
         """Lets the next search find what was just committed; the commit stands whether or not that works now."""

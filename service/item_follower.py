@@ -50,6 +50,11 @@ class ItemFollower(ABC, Generic[V]):
         view = self._view
         return view if view is not None and view.applied_seq >= seq else self._caught_up()
 
+    @property
+    def loaded(self) -> V | None:
+        """The view as it is; none where nobody has asked yet."""
+        return self._view
+
     def follow(self) -> None:
         """Comes to the end of the log where there is a view."""
         if self._view is not None:

@@ -11,7 +11,7 @@ from typing import Any
 from service.bootstrap import Codewell
 from service.catalog import Catalog, Description
 from service.collection import Collection
-from service.errors import CollectionNotFound, JobNotFound
+from service.errors import CollectionNotFound, JobNotFound, Unavailable
 from service.generations import Generation, Generations
 from service.item import Malformed, NewItem
 from service.jobs import Job, Jobs
@@ -19,6 +19,7 @@ from service.keys import Keys
 from service.quota import Quota
 from service.receipt import Receipt
 from service.rights import Rights
+from service.scrape import Scrape
 from service.settings import Settings
 from service.terms import Terms
 
@@ -162,6 +163,8 @@ class Permitted:
         self.jobs = PermittedJobs(codewell.jobs, self.catalog, rights)
         self.generations = PermittedGenerations(codewell.generations, self.catalog)
         self._keys = codewell.keys
+        self._scrape = codewell.scrape
+        self._warming = codewell.warming
         self._rights = rights
 
     @property
@@ -169,3 +172,14 @@ class Permitted:
         """Raises Forbidden where the caller does not reach all collections: it could make itself a key that does."""
         self._rights.require_all("API keys")
         return self._keys
+
+    @property
+    def scrape(self) -> Scrape:
+        """Raises Forbidden where the caller does not reach all collections: their names are in it."""
+        self._rights.require_all("metrics")
+        return self._scrape
+
+    def check_warm(self) -> None:
+        """Raises Unavailable while views that the last server held are still loaded."""
+        if not self._warming.done:
+            raise Unavailable("the codes of the collections are still being loaded; try again")

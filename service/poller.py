@@ -5,6 +5,7 @@ from threading import Event, Thread
 
 from service.catalog import Catalog
 from service.store.database import Database
+from service.views import Views
 
 log = logging.getLogger(__name__)
 
@@ -15,9 +16,10 @@ PAUSE_SECONDS = 0.2
 class Poller:
     """A thread that looks at the database when that may have changed."""
 
-    def __init__(self, database: Database, catalog: Catalog, milliseconds: int) -> None:
+    def __init__(self, database: Database, catalog: Catalog, milliseconds: int, views: Views) -> None:
         self._database = database
         self._catalog = catalog
+        self._views = views
         self._seconds = milliseconds / 1000
         self._stopping = Event()
         self._failing: set[int] = set()
@@ -37,9 +39,10 @@ class Poller:
         failed = False
         while not self._stopping.is_set():
             try:
-                if signal.wait(self._seconds) or failed:
+                if (changed := signal.wait(self._seconds)) or failed:
                     self._look()
                 failed = bool(self._failing)
+                self._views.polled(changed)
             except Exception:
                 # A database that is away comes back; a poller that ended would leave the views behind for ever.
                 if not failed:
@@ -58,7 +61,9 @@ class Poller:
                 if head is None:
                     self._catalog.forget(collection.id)
                 elif collection.is_behind(head):
+                    self._views.behind(collection)
                     collection.follow()
+                self._views.caught_up(collection)
                 self._failing.discard(collection.id)
             except Exception:
                 # One collection that cannot be followed (a damaged codec, say) must not hold back the others.

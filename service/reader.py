@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from threading import Semaphore
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from service.index.segment import RowArray
 from service.index.view import View
 from service.item import checked_vector
 from service.originals import Originals, decoded
+from service.profile import Observer, unobserved
 from service.query import Hit
 from service.snapshots import Snapshots
 from service.store import payload, store
@@ -29,6 +30,15 @@ from service.text_follower import TextFollower
 
 FACETS = (Kind.STRING, Kind.NUMBER, Kind.BOOLEAN)
 """The kinds of values that are counted one by one."""
+
+
+class Taken(NamedTuple):
+    """Bytes that a collection's views take in one process."""
+
+    ram: Mapping[str, int]
+    """By kind of view; those of the words are not known."""
+    mapped: int
+    """Of codes in a file, which processes share."""
 
 
 class Reader:
@@ -42,6 +52,8 @@ class Reader:
         computing: Semaphore,
         snapshots: Snapshots | None = None,
         waiting: Semaphore | None = None,
+        *,
+        observe: Observer = unobserved,
     ) -> None:
         self.id = row.id
         self.name = row.name
@@ -51,6 +63,7 @@ class Reader:
         self._database = database
         self._encoder = encoder
         self._computing = computing
+        self._observe = observe
         self.follower = Follower(row, database, snapshots, waiting)
         self._filters = FilterFollower(row.id, row.name, database)
         self._words = TextFollower(row.id, row.name, database)
@@ -126,6 +139,22 @@ class Reader:
                 raise InvalidInput(detail, field=f"{field}[{place}]")
         stacked = np.frombuffer(b"".join(codes), np.uint8).reshape(len(codes), size)
         return view.generation_id or 0, view.codec.decode(stacked)
+
+    def applied_seq(self) -> int | None:
+        """The last change that all views hold that there are; none where there is no view."""
+        views = (self.follower.loaded, self._filters.loaded, self._words.loaded)
+        return min((view.applied_seq for view in views if view is not None), default=None)
+
+    def taken(self) -> Taken:
+        """What the views that there are take."""
+        codes, postings = self.follower.loaded, self._filters.loaded
+        mapped = 0 if codes is None else codes.mapped_bytes
+        ram = {
+            "codes": 0 if codes is None else codes.ram_bytes - mapped,
+            "codec": 0 if codes is None else codes.codec.ram_bytes,
+            "postings": 0 if postings is None else postings.ram_bytes,
+        }
+        return Taken(ram, mapped)
 
     def is_behind(self, head: store.Head) -> bool:
         """Whether the database holds more than the views that there are."""

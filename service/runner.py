@@ -1,6 +1,6 @@
 """Runs queued jobs, each in a spawned process at low priority. Knows no HTTP; a job's state is in the database."""
 
-import logging
+import logging.config
 import multiprocessing
 import os
 import shutil
@@ -19,6 +19,7 @@ from service.errors import CodewellError, ContractBroken, JobNotFound, Unavailab
 from service.files import locked
 from service.generation import Build
 from service.jobs import Claim, Jobs, JobState, fence
+from service.log import log_config
 from service.rollback import Rollback
 from service.settings import Settings
 from service.store.database import Database
@@ -164,6 +165,7 @@ def run_job(settings: Settings, claim: Claim) -> None:
     import faiss
     import torch
 
+    logging.config.dictConfig(log_config(settings.log_level, settings.log_format))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the server ends its jobs itself
     os.nice(NICE)
     torch.set_num_threads(settings.cores)

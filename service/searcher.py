@@ -19,7 +19,7 @@ from service.index.view import View
 from service.item import checked_vector
 from service.latents import Explanation, Latent, Latents
 from service.originals import Originals
-from service.profile import Profile
+from service.profile import Operation, Profile
 from service.query import Answer, Example, Hit, Mode, Query, by_codes, combined, why_fewer
 from service.reader import Reader
 from service.search import Plan, joined, reordered, search
@@ -75,13 +75,13 @@ class Searcher(Reader):
             ItemNotFound, InvalidInput; Unavailable: the log did not come to `min_seq` within `wait_seconds`; OutOfTime:
                 there is nothing.
         """
-        profile, deadline = Profile(), deadline or Deadline()
+        profile, deadline = Profile(Operation.SEARCH, self.name), deadline or Deadline()
         left = deadline.left
         view = self.follower.view(min_seq, wait_seconds if left is None else min(wait_seconds, left))
         profile.count("queries", len(queries))
         profile.count("items", len(view))
         with profile.stage("query"):
-            asked = self._asked([self._tuned(query, view) for query in queries], view)
+            asked = self._asked([self._tuned(query, view) for query in queries], view, profile)
         passes: dict[tuple[Mode, Plan, Filter | None], list[Asked]] = {}
         for one in asked:
             passes.setdefault((one.query.mode, self._pool(one, view), one.query.filter), []).append(one)
@@ -102,16 +102,18 @@ class Searcher(Reader):
             elif one.query.diversity:
                 with profile.stage("diversity"):
                     self._diversify(one, view)
-        return self._answers(asked, view, vectors, profile)
+        answers = self._answers(asked, view, vectors, profile)
+        self._observe(profile)
+        return answers
 
     def _tuned(self, query: Query, view: View) -> Query:
         if not query.tuned or view.generation_id is None:
             return query
         return replace(query, plan=replace(query.plan, oversample=self.follower.oversample(view.generation_id)))
 
-    def _asked(self, queries: Sequence[Query], view: View) -> list[Asked]:
+    def _asked(self, queries: Sequence[Query], view: View, profile: Profile) -> list[Asked]:
         examples = [example for query in queries for example in (*query.positive, *query.negative)]
-        points, own_rows, warnings = self._points(examples, view)
+        points, own_rows, warnings = self._points(examples, view, profile)
         asked, start = [], 0
         for query in queries:
             middle = start + len(query.positive)
@@ -129,7 +131,9 @@ class Searcher(Reader):
             start = end
         return asked
 
-    def _points(self, examples: Sequence[Example], view: View) -> tuple[Vectors, list[int | None], list[str | None]]:
+    def _points(
+        self, examples: Sequence[Example], view: View, profile: Profile
+    ) -> tuple[Vectors, list[int | None], list[str | None]]:
         """(e, D) vectors of the examples, the row of each that is an item, and what the encoder says of each text."""
         points = np.zeros((len(examples), self.dim), np.float32)
         own_rows: list[int | None] = [None] * len(examples)
@@ -145,7 +149,9 @@ class Searcher(Reader):
             points[place] = hit.vector if hit.vector is not None else self._decoded(hit.item, view)
             own_rows[place] = hit.item.row_id
         if texts:
-            encoded = self._text_encoder(f"{examples[next(iter(texts))].field}text").encode(list(texts.values()))
+            encoder = self._text_encoder(f"{examples[next(iter(texts))].field}text")
+            with profile.stage("encode"):
+                encoded = encoder.encode(list(texts.values()))
             points[list(texts)] = encoded.vectors
             for place, warning in zip(texts, encoded.warnings, strict=True):
                 warnings[place] = warning

@@ -1,19 +1,22 @@
 """Runs the HTTP server: a socket, a log, an orderly end. Knows no command line and no route."""
 
 import errno
+import logging.config
 import multiprocessing
 import os
 import shlex
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
+from tempfile import TemporaryDirectory
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from service.client import is_loopback
+from service.log import log_config
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from service.store.database import Database
+
+log = logging.getLogger(__name__)
 
 BACKLOG = 2048
 HANGING_SECONDS = 20
@@ -43,6 +48,9 @@ def run(settings: Settings, say: Callable[[str], object]) -> None:
     with _listening(settings) as listener:
         host, port = listener.getsockname()[:2]
         settings = settings.model_copy(update={"host": host})  # a name's address says who can reach it
+        if settings.log_format == "json":  # then so is what is said before the server logs anything
+            logging.config.dictConfig(log_config(settings.log_level, settings.log_format))
+            say = _logged
         for name in Settings.unknown():
             say(f"WARNING: there is no setting {name}; it is ignored")
         _check_storage(settings, say)
@@ -52,6 +60,12 @@ def run(settings: Settings, say: Callable[[str], object]) -> None:
             _serve_alone(settings, listener, lambda: say(greeting))
         else:
             _serve_together(settings, listener, lambda: say(greeting))
+
+
+def _logged(said: str) -> None:
+    """What is said at the start, as a line of the log."""
+    warning = said.removeprefix("WARNING: ")
+    log.log(logging.INFO if warning == said else logging.WARNING, "%s", warning)
 
 
 def _serve_alone(settings: Settings, listener: socket.socket, started: Callable[[], object]) -> None:
@@ -74,11 +88,15 @@ def _serve_alone(settings: Settings, listener: socket.socket, started: Callable[
 
 def _serve_together(settings: Settings, listener: socket.socket, started: Callable[[], object]) -> None:
     """Workers share the socket; one that ends is replaced."""
+    from prometheus_client.multiprocess import mark_process_dead
     from uvicorn.config import STARTUP_FAILURE
     from uvicorn.supervisors import Multiprocess
 
+    from service.metrics import SHARED
+
     class Workers(Multiprocess):
         greeted = False
+        counted: set[int | None] = set()  # noqa: RUF012 - replaced, never changed
 
         def handle_hup(self) -> None:
             """The terminal was closed: as for one process, that is the end."""
@@ -86,12 +104,19 @@ def _serve_together(settings: Settings, listener: socket.socket, started: Callab
 
         def keep_subprocess_alive(self) -> None:
             super().keep_subprocess_alive()
+            living = {worker.pid for worker in self.processes}
+            for pid in self.counted - living:
+                mark_process_dead(pid)  # type: ignore[no-untyped-call]  # what it counted stays, what it held is gone
+            self.counted = living
             if not self.greeted and all(worker.is_ready() for worker in self.processes):
                 self.greeted = True
                 started()
 
-    workers = Workers(_config(settings), [listener])
-    workers.run()
+    with TemporaryDirectory(prefix="codewell-metrics-") as folder:
+        # Read when a worker imports the library: a process's numbers go to a file there, and any worker adds them up.
+        os.environ[SHARED] = folder
+        workers = Workers(_config(settings), [listener])
+        workers.run()
     if any(worker.exitcode == STARTUP_FAILURE for worker in workers.processes):
         raise CannotServe("a worker did not start; the lines above say why")
 
@@ -106,9 +131,9 @@ def _config(settings: Settings) -> "uvicorn.Config":
         factory=True,
         http=partial(TimedProtocol, head_seconds=settings.head_seconds),  # type: ignore[arg-type] # it is only called
         workers=settings.workers,
-        log_config=_log_config(settings.log_level),
+        log_config=log_config(settings.log_level, settings.log_format),
         log_level=settings.log_level,
-        access_log=settings.log_level == "debug",
+        access_log=False,  # api/signals.py tells more
         timeout_graceful_shutdown=GRACE_SECONDS,
         timeout_worker_healthcheck=HANGING_SECONDS,
     )
@@ -202,16 +227,3 @@ def _check_keys(settings: Settings, database: "Database", say: Callable[[str], o
             f"{why}, and there is no API key: make one by `codewell key create --name admin --scope admin{where}`, or "
             "let everyone in by CODEWELL_AUTH=off"
         )
-
-
-def _log_config(level: str) -> dict[str, Any]:
-    """Lines on stderr: ours and uvicorn's from `level` on, warnings of the libraries."""
-    loggers: Sequence[str] = ("service", "uvicorn")
-    return {
-        "version": 1,
-        "disable_existing_loggers": False,
-        "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(message)s"}},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-        "root": {"handlers": ["stderr"], "level": "WARNING"},
-        "loggers": {name: {"level": level.upper()} for name in loggers},
-    }

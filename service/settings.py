@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import quote
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "CODEWELL_"
@@ -23,7 +23,7 @@ def listed(given: str | None) -> list[str]:
 class Settings(BaseSettings):
     """`CODEWELL_<NAME>` in the environment sets a field; the README's table is tested against this class."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, populate_by_name=True)
 
     data_dir: Path = Field(
         Path("codewell-data"),
@@ -56,6 +56,15 @@ class Settings(BaseSettings):
     )
     log_level: Literal["critical", "error", "warning", "info", "debug"] = Field(
         "info", description="Least severe log line that is written"
+    )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="Form of log lines: `text`, or `json`, an object a line"
+    )
+    otlp_endpoint: str | None = Field(
+        None,
+        validation_alias=AliasChoices("CODEWELL_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        description="Base URL of an OpenTelemetry collector that spans are sent to over HTTP, such as "
+        "http://127.0.0.1:4318; needs the extra `otel`. `OTEL_EXPORTER_OTLP_ENDPOINT` is taken, too",
     )
     threads: int = Field(0, ge=0, description="Threads for training and text encoding; 0 means one a core")
     concurrent_searches: int = Field(0, ge=0, description="Searches computed at the same time; 0 means one a core")

@@ -113,6 +113,13 @@ class Server:
         assert answer.status_code == status, answer.text
         return answer.json()
 
+    def metrics(self) -> dict[str, float]:
+        """What Prometheus would read: by name and labels, as they stand in the text."""
+        answer = self.client.get("/metrics")
+        assert answer.status_code == 200, answer.text
+        lines = (line.rpartition(" ") for line in answer.text.splitlines() if not line.startswith("#"))
+        return {series: float(value) for series, _, value in lines}
+
     def finished(self, job_id: str, seconds: float = 60) -> Any:
         """The job once it has ended."""
         end = time.monotonic() + seconds

@@ -145,6 +145,8 @@ def test_every_codec_trains_and_is_searched(server: Server, name: str, metric: s
     result = server.trained(name, **SHORT)
     described = server.get(f"/collections/{name}")
     assert (described["generation"], described["certificate"]) == (result["generation"], result["certificate"])
+    low = described["certificate"]["intervals"]["recall@10"]["low"]
+    assert server.metrics()[f'codewell_certificate_recall_ratio{{collection="{name}",k="10"}}'] == low
     certified = result["certificate"]["codec"]
     assert all(certified[key] == codec[key] for key in set(codec) - {"bytes", "corruption"})
     assert codec.get("corruption", {}).items() <= certified.get("corruption", {}).items()

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -101,11 +102,22 @@ def test_workers_agree_and_are_replaced(new_server: Callable[..., Server]) -> No
             body = {"collection": "c", "vector": VECTORS[n].tolist(), "k": 1}
             answers.append(client.post("/search", json=body).json()["hits"][0]["id"])
     assert answers == [f"i{n}" for n in range(40)]
+    searches = 'codewell_http_requests_total{method="POST",route="/search",status="200"}'
+    for _ in range(3):  # whichever of them is asked answers for both
+        with httpx.Client(base_url=server.url) as client:
+            told = replace(server, client=client).metrics()
+        assert (told[searches], told['codewell_search_queries_total{collection="c"}']) == (40, 40)
+        assert told['codewell_items_written_total{collection="c",result="inserted"}'] == 500
+        assert told['codewell_search_duration_seconds_bucket{collection="c",le="+Inf"}'] == 40
+        assert (told["codewell_workers"], told['codewell_view_applied_seq{collection="c"}']) == (2, 500)
+        assert (told['codewell_view_lag_changes{collection="c"}'], told["codewell_database_up"]) == (0, 1)
 
     os.kill(both[0], signal.SIGKILL)
     until(lambda: len(set(workers_of(server)) - {both[0]}) == 2, seconds=60)
     until(lambda: server.client.get("/readyz").status_code == 200)
     assert nearest(server, 3)[0][0] == "i3"
+    until(lambda: server.metrics()["codewell_workers"] == 2)
+    assert server.metrics()[searches] == 41, "what the killed one had counted stays"
     left = workers_of(server)
     server.stop(signal.SIGKILL)  # workers end with their supervisor, however that ends
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in left))

@@ -18,6 +18,7 @@ from service.api import (
     items,
     jobs,
     keys,
+    metrics,
     problems,
     reference,
     search,
@@ -31,6 +32,7 @@ from service.api.headers import SecurityHeaders
 from service.api.hosts import TrustedHosts
 from service.api.limits import sized
 from service.api.rates import Rates
+from service.api.signals import HEADER, Signals
 from service.api.turns import Turns, set_threads
 from service.bootstrap import Codewell
 from service.settings import Settings, listed
@@ -73,6 +75,7 @@ def create_app(settings: Settings) -> FastAPI:
         jobs,
         keys,
         health,
+        metrics,
     ):
         app.include_router(routes.router)
     check_routes(app)
@@ -86,11 +89,12 @@ def create_app(settings: Settings) -> FastAPI:
             CORSMiddleware,
             allow_origins=origins,
             allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-            allow_headers=["Authorization", "X-API-Key", "Content-Type", "Idempotency-Key"],
-            expose_headers=["Retry-After"],
+            allow_headers=["Authorization", "X-API-Key", "Content-Type", "Idempotency-Key", HEADER],
+            expose_headers=["Retry-After", HEADER],
         )
     if hosts := listed(settings.trusted_hosts):
         app.add_middleware(TrustedHosts, hosts=hosts)
     app.add_middleware(Framing)
     app.add_middleware(SecurityHeaders)
+    app.add_middleware(Signals)
     return app

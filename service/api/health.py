@@ -18,7 +18,7 @@ class Alive(BaseModel):
 
 
 class Ready(BaseModel):
-    """The database answers too."""
+    """The database answers too, and the views have caught up."""
 
     status: Literal["ready"] = "ready"
     collections: int | None = Field(description="How many there are, for a caller who reaches them all")
@@ -32,5 +32,8 @@ async def livez() -> Alive:  # not `def`: it must answer when every thread is bu
 
 @router.get("/readyz", dependencies=[OPEN])
 def readyz(codewell: CodewellDep) -> Ready:
-    """200 when the database answers; 503 says why it does not."""
+    """200 when the database answers and the views that the last server held are loaded and have come to the end of the
+    log; 503 says what is missing.
+    """
+    codewell.check_warm()
     return Ready(collections=codewell.catalog.count())

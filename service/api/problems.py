@@ -12,7 +12,9 @@ from starlette.exceptions import HTTPException
 
 from models import BadConfig
 from service.api.headers import HEADERS
+from service.api.signals import HEADER as REQUEST_HEADER
 from service.errors import CodewellError, InvalidInput, Unauthorized
+from service.log import REQUEST_ID
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +36,7 @@ class Problem(BaseModel):
     detail: str
     field: str | None = None
     errors: list[dict[str, Any]] | None = None
+    request_id: str | None = None
 
 
 def problem(error: CodewellError) -> JSONResponse:
@@ -46,7 +49,7 @@ def problem(error: CodewellError) -> JSONResponse:
     }
     if error.field is not None:
         body["field"] = error.field
-    body |= error.members
+    body |= error.members | _request_id()
     headers = {}
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)
@@ -134,15 +137,23 @@ def install(app: FastAPI) -> None:
             "title": str(error.detail),
             "status": error.status_code,
             "detail": str(error.detail),
-        }
+        } | _request_id()
         return JSONResponse(body, error.status_code, error.headers, MEDIA_TYPE)
 
     @app.exception_handler(Exception)
     def unknown(request: Request, error: Exception) -> JSONResponse:
-        log.exception("%s %s failed", request.method, request.url.path, exc_info=error)
+        route = getattr(request.scope.get("route"), "path", "a request")  # not its path, which may hold anything
+        log.exception("%s %s failed", request.method, route, exc_info=error)
         answer = problem(CodewellError("the server met an error that it did not expect; its log has the details"))
-        answer.headers.update(HEADERS)  # made outside of every middleware, the one that adds them included
+        # It is made outside of every middleware, those that add headers included.
+        answer.headers.update(HEADERS | {REQUEST_HEADER: REQUEST_ID.get() or ""})
         return answer
+
+
+def _request_id() -> dict[str, str]:
+    """So that who sees an error only as a body can find it in the log."""
+    request_id = REQUEST_ID.get()
+    return {} if request_id is None else {"request_id": request_id}
 
 
 def _unparsed(cause: BaseException) -> str:

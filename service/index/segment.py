@@ -73,6 +73,11 @@ class Segment:
         """Codes, row ids, bitmap and whatever tables are built."""
         return self.scan.ram_bytes + self.buckets.ram_bytes + self.rows.nbytes + self.live.nbytes
 
+    @property
+    def mapped_bytes(self) -> int:
+        """Those of them that are in a file, whose pages all processes that map it share."""
+        return 0 if self.folder is None else self.scan.ram_bytes + self.rows.nbytes
+
     def slots(self, rows: RowArray) -> NDArray[np.int64]:
         """Where rows stand; -1 for those that are not here. Any shape."""
         if not len(self):

@@ -55,6 +55,11 @@ class View:
         """Bytes of base and tail, without the codec."""
         return self.base.ram_bytes + self.tail.ram_bytes
 
+    @property
+    def mapped_bytes(self) -> int:
+        """Those of them that are in a file."""
+        return self.base.mapped_bytes + self.tail.mapped_bytes
+
     def live_rows(self) -> RowArray:
         """(len(self),), ascending."""
         return np.concatenate([segment.rows[segment.live_slots()] for segment in (self.base, self.tail)])

@@ -151,6 +151,7 @@ def _postgres(url: URL, busy_seconds: float) -> Engine:
         max_overflow=10,
         pool_timeout=10,
         pool_pre_ping=True,
+        hide_parameters=True,
         connect_args={"options": options, "connect_timeout": 5, **KEEPALIVES},
     )
 
@@ -159,7 +160,10 @@ def _sqlite(url: URL, busy_seconds: float) -> Engine:
     if not url.database or url.database == ":memory:":
         raise ValueError("a SQLite database must be a file: jobs run in processes of their own")
     Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, pool_size=20, max_overflow=60, connect_args={"timeout": busy_seconds})
+    # What a statement was given may be a user's text, and its errors are logged.
+    engine = create_engine(
+        url, pool_size=20, max_overflow=60, hide_parameters=True, connect_args={"timeout": busy_seconds}
+    )
 
     @event.listens_for(engine, "connect")
     def configure(connection: SQLiteConnection, _: object) -> None:

@@ -65,13 +65,18 @@ def known(database: Database) -> str | None:
         return _revision(connection, ScriptDirectory.from_config(_config()))
 
 
+def newest() -> str | None:
+    """The schema of this program."""
+    return ScriptDirectory.from_config(_config()).get_current_head()
+
+
 def checked(database: Database) -> None:
     """Changes nothing.
 
     Raises:
         ValueError: the tables are not of this program's schema; SchemaTooNew.
     """
-    if known(database) != ScriptDirectory.from_config(_config()).get_current_head():
+    if known(database) != newest():
         raise ValueError("it has no tables of this Codewell; `codewell serve` makes or migrates them")
 
 
