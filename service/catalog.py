@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from models import Metric
 from service.batch import Batch
-from service.codec_spec import CodecSpec, DenseSpec
+from service.codec_spec import AutoSpec, CodecSpec, DenseSpec
 from service.collection import Collection
 from service.contract import ContractSpec
 from service.errors import AliasNotFound, CollectionExists, CollectionNotFound, Conflict, InvalidInput
@@ -167,9 +167,10 @@ class Catalog:
             raise InvalidInput("give a dimension, or an encoder that has one", field="dimension")
         if not 1 <= dimension <= self._max_dimension:
             raise InvalidInput(f"{dimension} is not between 1 and {self._max_dimension}", field="dimension")
-        config = codec.config(dimension)
-        if contract is not None:
-            contract.check(config, dimension)
+        if not isinstance(codec, AutoSpec):
+            config = codec.config(dimension)
+            if contract is not None:
+                contract.check(config, dimension)
         row = CollectionRow(
             name=name,
             dimension=dimension,

@@ -68,7 +68,9 @@ def certify(
     if not least:
         return measure(asked, items, stages=stages)
     tuning, certifying = asked.halves()
-    tried = tuned(tuning, stages[-1], least, most_oversample)
+    tried = tuned(
+        lambda k, oversample: tuning.recall(k, oversample, IndexKind.FAISS, stages[-1]), least, most_oversample
+    )
     oversample = tried[-1].oversample
     certificate = measure(certifying, items, oversample, stages=stages) | {
         "tuned_on": len(tuning),

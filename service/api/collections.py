@@ -18,7 +18,7 @@ def create_collection(body: CollectionIn, codewell: CodewellDep) -> CollectionOu
         dimension=body.dimension,
         metric=body.metric,
         encoder=body.encoder,
-        codec=body.codec,
+        codec=body.chosen_codec,
         contract=body.contract,
         originals=body.originals,
     )

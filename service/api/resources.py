@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from models import Metric
 from service.api.fields import Name, Strict
 from service.catalog import Description
-from service.codec_spec import CodecSpec, DenseSpec, TrainingSpec, codec_spec
+from service.codec_spec import AutoSpec, CodecSpec, DenseSpec, TrainingSpec, codec_spec
 from service.contract import ContractSpec
 from service.generations import Generation
 from service.jobs import Job, JobState
@@ -21,10 +21,18 @@ class CollectionIn(Strict):
     name: Name
     dimension: int | None = Field(None, ge=1, description="Length of its vectors; an encoder knows its own")
     metric: Metric = Metric.COSINE
-    codec: CodecSpec = DenseSpec()
+    codec: CodecSpec | None = Field(
+        None, description="Without one: auto where the contract asks for a recall, else the default of dense"
+    )
     contract: ContractSpec | None = Field(None, description="What every training must keep, or it publishes nothing")
     originals: Originals = Field(Originals.FLOAT32, description="How vectors are kept; drop leaves codes alone")
     encoder: str | None = Field(None, description="sentence-transformers, openai or tfidf; none for vectors only")
+
+    @property
+    def chosen_codec(self) -> CodecSpec:
+        """The one that is named, or what goes without saying."""
+        plans = self.contract is not None and self.contract.recalls
+        return self.codec or (AutoSpec(kind="auto") if plans else DenseSpec())
 
 
 class CollectionOut(BaseModel):
@@ -83,7 +91,10 @@ class TrainRequest(Strict):
         Raises:
             BadConfig, InvalidInput: naming the field.
         """
-        config = (self.codec or codec_spec(own.codec)).config(own.dimension)
+        codec = self.codec or codec_spec(own.codec)
+        if isinstance(codec, AutoSpec):
+            return self
+        config = codec.config(own.dimension)
         contract = self.contract or (own.contract and ContractSpec.model_validate(own.contract))
         if contract:
             contract.check(config, own.dimension)
