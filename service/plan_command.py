@@ -39,8 +39,10 @@ def plan(
     items: Annotated[int | None, typer.Option(min=1, help="Size to plan for, where it is another.")] = None,
     codes_only: Annotated[bool, typer.Option("--codes-only", help="Searches read no originals.")] = False,
     kind: Annotated[
-        list[Literal["dense", "binary", "residual", "faiss"]] | None,
-        typer.Option(help="Kinds that are tried, each by an option; all where none is named."),
+        list[str] | None,
+        typer.Option(
+            help="Kinds that are tried: dense, binary, residual, faiss; each by an option, all where none is named."
+        ),
     ] = None,
     sample: Annotated[int | None, typer.Option(min=200, help="Vectors looked at, at most.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Of training in all, at most.")] = None,
@@ -63,10 +65,15 @@ def plan(
         wanted = asked_contract(contract or [], max_bytes)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--contract") from error
-    costs = {"total_bytes": total_bytes, "ram_mb": ram_mb, "latency_ms": latency_ms, "oversample": oversample}
+    costs = {"total_bytes": total_bytes, "ram_mb": ram_mb, "latency_ms": latency_ms}
     budgets = {name: most for name, most in costs.items() if most is not None}
     body: dict[str, Any] = {"items": items, "sample": sample, "minutes": minutes, "seed": seed, "kinds": kind or None}
-    body |= {"contract": wanted or None, "budgets": budgets or None, "rescore": False if codes_only else None}
+    body |= {
+        "oversample": oversample,
+        "contract": wanted or None,
+        "budgets": budgets or None,
+        "rescore": False if codes_only else None,
+    }
     body = {name: value for name, value in body.items() if value is not None}
     if collection is not None:
         with connected(url) as client:

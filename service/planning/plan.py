@@ -92,7 +92,7 @@ class Plan:
         fit = [point for point in points if not self.missing(point)]
         if self.trial.least:
             return min(fit, key=lambda point: point.cost, default=None)
-        return max(fit, key=lambda point: point.recall.value, default=None)
+        return max(fit, key=lambda point: (point.recall.value, -point.total_bytes), default=None)
 
     @property
     def taken(self) -> Point | None:
@@ -106,7 +106,7 @@ class Plan:
         fit = [point for point in offered if not self.missing(point)]
         if fit and self.trial.least:
             return sorted(fit, key=lambda point: point.cost)
-        return sorted(fit or offered, key=lambda point: -point.recall.value)[: None if fit else 1]
+        return sorted(fit or offered, key=lambda point: (-point.recall.value, point.total_bytes))[: None if fit else 1]
 
     @property
     def frontier(self) -> list[Point]:

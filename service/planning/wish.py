@@ -26,7 +26,6 @@ class BudgetSpec(BaseModel):
     total_bytes: float | None = Field(None, gt=0, description="Bytes a vector in RAM, with row ids, tables and codec")
     ram_mb: float | None = Field(None, gt=0, description="RAM of all items' codes, in megabytes of a million bytes")
     latency_ms: float | None = Field(None, gt=0, description="Median of a search for ten hits at the planned size")
-    oversample: int | None = Field(None, ge=1, description="A search for k hits looks closer at k times so many items")
 
 
 class PlanSpec(BaseModel):
@@ -40,6 +39,9 @@ class PlanSpec(BaseModel):
     contract: ContractSpec | None = Field(None, description="Without one, the collection's own")
     budgets: BudgetSpec | None = None
     items: int | None = Field(None, ge=1, description="Size that tables and codec are shared by; the collection's own")
+    oversample: int | None = Field(
+        None, ge=1, description="Highest that may be needed: a search for k hits looks closer at k times so many items"
+    )
     rescore: bool | None = Field(
         None, description="Whether searches read originals; as the collection keeps them where not given"
     )
@@ -66,8 +68,7 @@ class PlanSpec(BaseModel):
 
     def most_oversample(self, most: int) -> int:
         """The highest that may be tuned to, where searches may ask for `most`."""
-        asked = None if self.budgets is None else self.budgets.oversample
-        return min(most, asked or most)
+        return min(most, self.oversample or most)
 
     def stored(self) -> dict[str, Any]:
         """As JSON that `model_validate` takes."""
