@@ -8,11 +8,11 @@ from typing import Any
 
 from service.batch import Batch
 from service.errors import ItemNotFound, Unavailable
+from service.examiner import Examiner
 from service.filter import Filter
 from service.item import Malformed, NewItem, checked_metadata, merge_patch
 from service.query import Hit
 from service.receipt import Receipt, batch_rejected
-from service.searcher import Searcher
 from service.store import receipts, store
 from service.terms import Terms, changed
 
@@ -22,7 +22,7 @@ ATTEMPTS = 5
 """Times that an ingest encodes again because the collection changed meanwhile."""
 
 
-class Collection(Searcher):
+class Collection(Examiner):
     """Thread-safe. What it answers comes from immutable views; what it acknowledges is in the database."""
 
     # ------------------------------------------------------------------ ingest

@@ -23,7 +23,10 @@ VECTORS = clustered(ITEMS, DIM, seed=3)
 
 def fill(server: Server, name: str, **about: Any) -> None:
     server.post("/collections", {"name": name, "dimension": DIM, "metric": "l2", **about}, 201)
-    items = [{"id": str(row), "vector": VECTORS[row].tolist()} for row in range(ITEMS)]
+    items = [
+        {"id": str(row), "vector": vector, "metadata": {"third": row % 3}}
+        for row, vector in enumerate(VECTORS.tolist())
+    ]
     server.post("/ingest", {"collection": name, "items": items})
 
 
@@ -173,3 +176,46 @@ def test_a_codec_that_nobody_named_is_planned_for_and_kept(
     assert certificate["intervals"]["recall@10"]["low"] >= 0.6
     assert (certificate["code_bytes"], certificate["contract"]) == (4, contract)
     assert certificate["codec"]["kind"] == result["codec"]["kind"]
+    check_recall(server)
+
+
+def check_recall(server: Server) -> None:
+    """Against the decoded vectors, ranked by plain distances."""
+    told = server.get("/collections/auto/recall?queries=120&seconds=30")
+    oversample = server.get("/collections/auto/generations")["generations"][0]["oversample"]
+    assert (told["queries"], told["items"], told["items_chosen"], told["items_left_out"]) == (120, 480, 480, 0)
+    assert (told["oversample"], told["stage"], told["index"]) == (oversample, "rescore", "faiss")
+    asked = np.linspace(0, ITEMS - 1, 120).astype(int)
+    codes = server.post("/collections/auto/encode", {"vectors": VECTORS.tolist()})["codes"]
+    decoded = np.array(server.post("/collections/auto/decode", {"codes": codes})["vectors"], np.float32)
+    others = np.setdiff1d(np.arange(ITEMS), asked)
+    truth = exact_neighbours(VECTORS[others], VECTORS[asked], 10, Metric.L2).rows
+    near = exact_neighbours(decoded[others], VECTORS[asked], 10 * oversample, Metric.L2).rows
+    assert told["lost"]["codec"] == pytest.approx(1 - recall(near, truth).mean(), abs=0.005)
+    whole = check_sums(told)
+    assert whole["default"]["recall@10"] == told["recall@10"]["value"]
+    assert whole["oversample"]["gives_back"] > 0
+    assert whole["stage"]["recall@10"] == pytest.approx(recall(near[:, :10], truth).mean(), abs=0.03)
+    assert told["sentence"].startswith("The ")
+
+    filtered = server.get('/collections/auto/recall?queries=40&index=buckets&seconds=30&filter={"third": 1}')
+    assert (filtered["queries"], filtered["items"], filtered["items_chosen"]) == (40, 560, 160)
+    check_sums(filtered)
+    assert filtered["knobs"][0]["index"] == "buckets"
+    path = "/collections/auto/recall"
+    problem(server.client.get(path, params={"filter": '{"third": '}), 422, "filter", "no JSON")
+    problem(server.client.get(path, params={"filter": '{"third": {"$no": 1}}'}), 422, "filter.third.$no")
+    problem(server.client.get(path, params={"filter": '{"third": 7}'}), 409, "filter", "0 items are too few")
+    problem(server.client.get(path, params={"index": "exact"}), 422, "index")
+    server.post("/collections", {"name": "bare", "dimension": DIM}, 201)
+    assert problem(server.client.get("/collections/bare/recall"), 409, None)["title"] == "Not trained"
+
+
+def check_sums(told: dict[str, Any]) -> dict[str, Any]:
+    """What is lost and what is kept make 1; the last knob of each name."""
+    assert sum(told["lost"].values()) + told["recall@10"]["value"] == pytest.approx(1, abs=0.0003)
+    first, *others = told["knobs"]
+    for one in others:
+        assert one["gives_back"] == pytest.approx(one["recall@10"] - first["recall@10"], abs=1e-6)
+        assert one["costs_ms"] == pytest.approx(one["ms"] - first["ms"], abs=1e-6)
+    return {one["knob"]: one for one in told["knobs"]}

@@ -1,6 +1,6 @@
 """Collections, generations, aliases and jobs as JSON. Knows the service's types, not how they come about."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -10,8 +10,10 @@ from service.catalog import Description
 from service.codec_spec import AutoSpec, CodecSpec, DenseSpec, TrainingSpec, codec_spec
 from service.contract import ContractSpec
 from service.generations import Generation
+from service.index.segment import IndexKind
 from service.jobs import Job, JobState
 from service.originals import Originals
+from service.search import Stage
 from service.swap import GenerationState
 
 
@@ -171,6 +173,46 @@ class CertificateOut(BaseModel):
             published_at=generation.published_at or generation.created_at,
             certificate=dict(generation.certificate),
         )
+
+
+class LostOut(BaseModel):
+    """Shares of recall@10; with it, they add up to 1."""
+
+    codec: float = Field(description="Neighbours that the codec's own score of every code leaves out")
+    shortlist: float = Field(description="Neighbours that it would find, and the index does not")
+    filter: float = Field(description="What more is lost within the filter than without")
+
+
+class KnobOut(BaseModel):
+    """A default search with one knob turned."""
+
+    knob: Literal["default", "oversample", "index", "stage"]
+    index: IndexKind
+    oversample: int
+    stage: Stage
+    recall: float = Field(alias="recall@10")
+    ms: float = Field(description="Of the median search")
+    gives_back: float
+    costs_ms: float
+
+
+class RecallOut(BaseModel):
+    """Where recall is lost."""
+
+    collection: str
+    generation: int
+    index: IndexKind
+    oversample: int
+    stage: Stage
+    queries: int
+    items: int = Field(description="That were searched")
+    items_chosen: int = Field(description="Of these, within the filter")
+    items_left_out: int = Field(description="That there was no time for: the newest")
+    recall: dict[str, float] = Field(alias="recall@10", description="Of a default search, with its interval")
+    lost: LostOut
+    knobs: list[KnobOut]
+    sentence: str
+    seconds: float
 
 
 class RollbackRequest(Strict):
