@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from models import Codec, Epoch, Metric, Vectors, fit, prepared
-from service.certificate import certify, latency, versions
+from service.certificate import certify, encode_rate, latency, versions
 from service.codec_spec import TrainingSpec, codec_spec
 from service.contract import ContractSpec
 from service.errors import ContractBroken, TooFewItems
@@ -53,7 +53,8 @@ class Build:
         with database.reading() as session:
             row = self._swap.row(session)
             self._dim, self._metric = row.dimension, Metric(row.metric)
-            self._drops = row.originals == Originals.DROP
+            self._originals_kept = Originals(row.originals)
+            self._drops = self._originals_kept is Originals.DROP
             self._config = codec_spec(parameters.get("codec") or row.codec).config(self._dim)
             asked = parameters.get("contract") or row.contract
         self._contract = None if asked is None else ContractSpec.model_validate(asked)
@@ -94,6 +95,8 @@ class Build:
             "held_out_error": round(run.best.held_out_error, 5),
             "trained_on": run.trained_on,
             "training_seconds": round(run.seconds, 2),
+            "encoded_per_second": encode_rate(codec, vectors),
+            "disk_bytes": {"code": codec.code_bytes, "original": self._originals_kept.bytes_of(self._dim)},
             "codec": {"kind": codec.kind, **asdict(self._config)},
             "seed": self._training.seed,
             "versions": versions(),

@@ -24,10 +24,6 @@ class Setting(NamedTuple):
     oversample: int
     recall: Mapping[int, Estimate]
 
-    def is_enough(self, least: Mapping[int, float]) -> bool:
-        """Whether as many queries that were not tuned on will certify it in nine cases of ten."""
-        return all(2 * one.low - one.value >= least[k] for k, one in self.recall.items())
-
 
 Recalls = Callable[[int, int], NDArray[np.float64]]
 """recall@k of each query, (q,), with an oversample."""
@@ -44,6 +40,6 @@ def tuned(recalls: Recalls, least: Mapping[int, float], most: int) -> list[Setti
     for oversample in (*(one for one in OVERSAMPLES if one < end), end):
         recall = {k: estimated(recalls(k, oversample)) for k in least}
         settings.append(Setting(oversample, recall))
-        if settings[-1].is_enough(least):
+        if all(2 * one.low - one.value >= least[k] for k, one in recall.items()):
             break
     return settings

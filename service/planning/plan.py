@@ -57,7 +57,9 @@ class Plan:
         report(done, f"measuring {name}")
         try:
             self.points.append(
-                measured(candidate, self.trial, remaining / left, lambda _, __: report(done, f"measuring {name}"))
+                measured(
+                    candidate, self.trial, round(remaining / left, 4), lambda _, __: report(done, f"measuring {name}")
+                )
             )
         except CodecError as error:
             self.failed.append(Failed(candidate, str(error)))
@@ -66,12 +68,7 @@ class Plan:
 
     def missing(self, point: Point) -> list[str]:
         """What a code does not meet of contract and budgets."""
-        said = [
-            f"recall@{k} is {point.certified[k].value:.3f}, {point.certified[k].low:.3f} at the lower end of its "
-            f"interval, of {least:g}"
-            for k, least in self.trial.least.items()
-            if point.certified[k].low < least
-        ]
+        said = self._broken(point)
         if self.wish.max_bytes is not None and point.code_bytes > self.wish.max_bytes:
             said.append(f"{point.code_bytes} bytes of code of {self.wish.max_bytes}")
         budgets = self.wish.budgets
@@ -86,6 +83,14 @@ class Plan:
             if most is not None and (cost is None or cost > most):
                 said.append(f"{'unknown' if cost is None else f'{cost:,.1f}'} {name} of {most:g}")
         return said
+
+    def _broken(self, point: Point) -> list[str]:
+        return [
+            f"recall@{k} is {point.certified[k].value:.3f}, {point.certified[k].low:.3f} at the lower end of its "
+            f"interval, of {least:g}"
+            for k, least in self.trial.least.items()
+            if point.certified[k].low < least
+        ]
 
     def best(self, points: Sequence[Point]) -> Point | None:
         """The cheapest that meets everything; where no recall was asked for, the one that keeps most."""
@@ -190,7 +195,7 @@ class Plan:
             "total_bytes": round(point.total_bytes, 2),
             "recall@10": {"codes": _rounded(point.codes_only), "rescored": _rounded(point.rescored)},
             "late_recall@10": round(point.late, 4),
-            "oversample": point.setting.oversample if point.is_enough else None,
+            "oversample": None if self._broken(point) else point.setting.oversample,
             "certified": {f"recall@{k}": _rounded(one) for k, one in point.certified.items()},
             "missing": self.missing(point),
             "frontier": is_frontier,

@@ -147,7 +147,6 @@ class Point:
     """recall@10 by codes alone, of neighbours that no training saw."""
     setting: Setting
     """The cheapest that is enough on half of the queries, or the widest,"""
-    is_enough: bool
     certified: Mapping[int, Estimate]
     """and its recall on the other half, by k."""
     latency_ms: float | None
@@ -211,7 +210,6 @@ def measured(candidate: Candidate, trial: Trial, minutes: float, progress: Progr
         estimated(found.recall(K, OVERSAMPLE, Stage.RESCORE)),
         found.late_recall(len(sample.seen)),
         setting,
-        setting.is_enough(trial.least),
         {k: estimated(certifying.recall(k, setting.oversample, trial.stage)) for k in depths},
         None if took is None else took[0],
         None if took is None else took[1],
