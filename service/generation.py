@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from models import Codec, Epoch, Metric, Vectors, fit, prepared
+from service import drift
 from service.certificate import certify, encode_rate, latency, versions
 from service.codec_spec import TrainingSpec, codec_spec
 from service.contract import ContractSpec
@@ -208,7 +209,17 @@ class Build:
         least = {} if contract is None else contract.recalls
         certificate = certify(asked, len(view), stages, least, most_oversample)
         certificate["latency_ms"] = latency(asked, certificate, self._originals)
+        certificate["drift"] = self._reference(codec, generation_id, held_out, last)
         return certificate if contract is None else certificate | {"contract": contract.stored()}
+
+    def _reference(self, codec: Codec, generation_id: int, held_out: HeldOut, last: int) -> dict[str, Any]:
+        """What items that come after the row `last` are held against."""
+        with self._database.reading() as session:
+            known = payload.some_codes(session, generation_id, last, drift.PAGES, drift.PAGE)
+        others = [code for row, code in known.items() if row not in held_out.rows]
+        codes = np.frombuffer(b"".join(others), np.uint8).reshape(len(others), -1)
+        own = codec.encode(held_out.vectors)
+        return {"after_row": last, **drift.figures(codec, held_out.vectors, own, codes)}
 
     def _drop_originals(self) -> None:
         """Frees the vectors that have codes now, but for a sample, evenly over the rows."""

@@ -177,6 +177,25 @@ def test_a_codec_that_nobody_named_is_planned_for_and_kept(
     assert (certificate["code_bytes"], certificate["contract"]) == (4, contract)
     assert certificate["codec"]["kind"] == result["codec"]["kind"]
     check_recall(server)
+    check_drift(server)
+
+
+def check_drift(server: Server) -> None:
+    assert server.get("/collections/auto")["drift"] == {"status": "fresh", "items": 0, "shifts": {}}
+
+    def drift(vectors: Any) -> Any:
+        server.post("/ingest", {"collection": "auto", "items": [{"vector": row.tolist()} for row in vectors]})
+        return server.get("/collections/auto")["drift"]
+
+    same = drift(clustered(150, DIM, seed=4))
+    assert (same["status"], same["items"]) == ("fresh", 150)
+    assert max(map(abs, same["shifts"].values())) < 0.5
+    spread = np.random.default_rng(0).standard_normal((350, DIM)) * VECTORS.std()
+    other = drift(spread)
+    assert (other["status"], other["items"]) == ("stale", 500)
+    assert other["shifts"]["error"] > 0.8
+    assert drift(VECTORS[:1])["items"] == 500  # not looked at anew
+    assert server.get("/collections")["collections"][0]["drift"] is None
 
 
 def check_recall(server: Server) -> None:

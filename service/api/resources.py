@@ -9,6 +9,7 @@ from service.api.fields import Name, Strict
 from service.catalog import Description
 from service.codec_spec import AutoSpec, CodecSpec, DenseSpec, TrainingSpec, codec_spec
 from service.contract import ContractSpec
+from service.drift import Drift, Freshness
 from service.generations import Generation
 from service.index.segment import IndexKind
 from service.jobs import Job, JobState
@@ -37,6 +38,18 @@ class CollectionIn(Strict):
         return self.codec or (AutoSpec(kind="auto") if plans else DenseSpec())
 
 
+class DriftOut(BaseModel):
+    """The newest items, held against those that the codec was certified on."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    status: Freshness
+    items: int = Field(description="New ones that were looked at; below 50 nothing is said")
+    shifts: dict[str, float] = Field(
+        description="In standard deviations: of the reconstruction error, and of the score of the nearest known code"
+    )
+
+
 class CollectionOut(BaseModel):
     """A collection as it is."""
 
@@ -55,11 +68,15 @@ class CollectionOut(BaseModel):
     certificate: dict[str, Any] | None
     aliases: list[str]
     created_at: float
+    drift: DriftOut | None = Field(
+        None, description="Of one collection, with a codec and originals; null in lists and answers to a creation"
+    )
 
     @classmethod
-    def of(cls, description: Description) -> "CollectionOut":
+    def of(cls, description: Description, drift: Drift | None = None) -> "CollectionOut":
         """What the catalog says of it."""
-        return cls.model_validate(description)
+        told = None if drift is None else DriftOut.model_validate(drift)
+        return cls.model_validate(description).model_copy(update={"drift": told})
 
 
 class CollectionList(BaseModel):
