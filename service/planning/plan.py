@@ -96,7 +96,7 @@ class Plan:
         """The cheapest that meets everything; where no recall was asked for, the one that keeps most."""
         fit = [point for point in points if not self.missing(point)]
         if self.trial.least:
-            return min(fit, key=lambda point: point.cost, default=None)
+            return min(fit, key=_by_cost, default=None)
         return max(fit, key=lambda point: (point.recall.value, -point.total_bytes), default=None)
 
     @property
@@ -110,7 +110,7 @@ class Plan:
         offered = [point for point in self.points if point.candidate.is_offered]
         fit = [point for point in offered if not self.missing(point)]
         if fit and self.trial.least:
-            return sorted(fit, key=lambda point: point.cost)
+            return sorted(fit, key=_by_cost)
         return sorted(fit or offered, key=lambda point: (-point.recall.value, point.total_bytes))[: None if fit else 1]
 
     @property
@@ -154,12 +154,10 @@ class Plan:
         if ours is None or theirs is None:
             winner, loser = ("Codewell", "FAISS's") if theirs is None else ("FAISS", "Codewell's")
             return f"{winner} wins: none of {loser} codes that were tried meets it."
-        winner, first, second = ("Codewell", ours, theirs)
-        if self.best([ours, theirs]) is theirs:
-            winner, first, second = ("FAISS", theirs, ours)
         if self.trial.least and ours.cost == theirs.cost:
-            return f"Codewell and FAISS are level: {second.candidate.name} costs the same."
-        return f"{winner} wins: the other side's best is {self._told(second)}." if first is not second else ""
+            return f"Codewell and FAISS are level: {ours.candidate.name} and {theirs.candidate.name} cost the same."
+        winner, other = ("Codewell", theirs) if self.best([ours, theirs]) is ours else ("FAISS", ours)
+        return f"{winner} wins: the other side's best is {self._told(other)}."
 
     def _told(self, point: Point) -> str:
         read = f"{K * point.setting.oversample} originals read" if self.trial.stage is Stage.RESCORE else "codes alone"
@@ -204,6 +202,10 @@ class Plan:
             "training_seconds": round(point.training_seconds, 2),
             "encoded_per_second": round(point.encoded_per_second),
         }
+
+
+def _by_cost(point: Point) -> tuple[float, float, float]:
+    return *point.cost, -point.recall.value
 
 
 def _rounded(estimate: Estimate) -> dict[str, float]:
