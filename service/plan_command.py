@@ -34,7 +34,8 @@ def plan(
     ram_mb: Annotated[float | None, typer.Option(help="RAM of all items' codes in megabytes, at most.")] = None,
     latency_ms: Annotated[float | None, typer.Option(help="Median of a search, at most.")] = None,
     oversample: Annotated[
-        int | None, typer.Option(min=1, help="A search for k hits looks closer at k times so many items, at most.")
+        int | None,
+        typer.Option(min=1, help="Of a search, at most: k times so many originals are read for k hits; 20 if none."),
     ] = None,
     items: Annotated[int | None, typer.Option(min=1, help="Size to plan for, where it is another.")] = None,
     codes_only: Annotated[bool, typer.Option("--codes-only", help="Searches read no originals.")] = False,
@@ -98,7 +99,7 @@ def _of_file(path: Path, body: dict[str, Any], metric: str, threads: int | None)
     from service.errors import CodewellError
     from service.planning.plan import Plan
     from service.planning.point import Trial
-    from service.planning.wish import MINUTES, OVERSAMPLES, SAMPLE, PlanSpec
+    from service.planning.wish import MINUTES, SAMPLE, PlanSpec
     from service.search import Stage
 
     try:
@@ -114,7 +115,7 @@ def _of_file(path: Path, body: dict[str, Any], metric: str, threads: int | None)
             wish.items or base.rows,
             wish.recalls,
             Stage.RESCORE if wish.rescore in (True, None) else Stage.REFINE,
-            wish.most_oversample(OVERSAMPLES),
+            wish.most_oversample,
             wish.seed,
         )
         planned = Plan(wish, trial, wish.minutes or MINUTES)

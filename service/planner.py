@@ -64,7 +64,7 @@ class Planner:
             wish.items or self._items,
             wish.recalls,
             self._stage,
-            wish.most_oversample(self._settings.max_oversample),
+            min(wish.most_oversample, self._settings.max_oversample),
             wish.seed,
             originals,
         )

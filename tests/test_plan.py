@@ -9,7 +9,7 @@ from models import Estimate, Metric
 from service.compare.comparison import Candidate
 from service.compare.vectors import Sample
 from service.drift import Freshness, compared
-from service.planning.contenders import ladder, rivals, scout
+from service.planning.contenders import grid, ladder, rivals, scout
 from service.planning.plan import Plan
 from service.planning.point import Found, Point, Trial
 from service.planning.wish import PlanSpec
@@ -40,9 +40,9 @@ def test_few_codes_are_tried_and_none_is_too_long() -> None:
     assert ladder(384, 12) == [4, 8, 12]
     assert ladder(10, 64) == [4, 8, 10]
     assert (scout(384, 16).codec["factory"], scout(10, 4).codec["factory"]) == ("PQ16x8", "PCA8,PQ4x8")
+    assert [grid(20, size).codec["factory"] for size in (4, 16)] == ["PCAR8,SQ4", "PCAR20,SQ4"]
     names = [one.name for one in rivals(384, 16, 8, ALL)]
     assert names == [
-        "FAISS PCAR32,SQ4",
         "FAISS PCAR16,SQ8",
         "FAISS PCAR64,RaBitQ",
         "Codewell binary 16",

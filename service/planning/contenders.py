@@ -23,10 +23,18 @@ def scout(dim: int, size: int) -> Candidate:
     return Candidate(f"FAISS {own}", {"kind": "faiss", "factory": own})
 
 
+def grid(dim: int, size: int) -> Candidate:
+    """Four bits of each of the leading principal axes: hardly any tables, so that more bytes of code may be fewer in
+    all where items are few.
+    """
+    own = f"PCAR{min(dim, 2 * size)},SQ4"
+    return Candidate(f"FAISS {own}", {"kind": "faiss", "factory": own})
+
+
 def rivals(dim: int, size: int, other: int | None, kinds: Collection[str]) -> list[Candidate]:
     """Codes of `size` bytes at most, and of `other` those that keep most, the quickest to train first."""
     ours = [Candidate(f"Codewell {kind} {size}", {"kind": kind, "bytes": size}) for kind in ("binary", "dense")]
-    theirs = [*_of(dim, size, "SQ4"), *_of(dim, size, "SQ8"), *_of(dim, size, "RaBitQ")]
+    theirs = [*_of(dim, size, "SQ8"), *_of(dim, size, "RaBitQ")]
     every = theirs + ours + (_best(dim, other) if other else []) + _best(dim, size)
     return [one for one in every if one.codec["kind"] in kinds]
 

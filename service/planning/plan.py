@@ -7,7 +7,7 @@ from typing import Any
 
 from models import CodecError, Estimate
 from service.compare.comparison import Candidate, Failed
-from service.planning.contenders import ladder, rivals, scout
+from service.planning.contenders import grid, ladder, rivals, scout
 from service.planning.point import K, Point, Trial, measured
 from service.planning.wish import PlanSpec
 from service.search import Stage
@@ -33,18 +33,24 @@ class Plan:
         """
         dim = self.trial.searched.shape[1]
         sizes = ladder(dim, self.wish.max_bytes)
-        began, number = time.monotonic(), 0
-        if self.trial.least and "faiss" in self.wish.kinds:
-            for number, size in enumerate(sizes):
-                self._try(scout(dim, size), len(sizes) - number, began, report)
-                if self.points and not self.missing(self.points[-1]):
-                    break
-        else:
-            number = len(sizes) - 1
+        began, number = time.monotonic(), len(sizes) - 1
+        if "faiss" in self.wish.kinds:
+            if self.trial.least:
+                number = self._scouted([scout(dim, size) for size in sizes], began, report)
+            self._scouted([grid(dim, size) for size in sizes[number:]], began, report)
         beside = [*sizes[:number][-1:], *sizes[number + 1 :]]  # a step smaller; where there is none, a step larger
         waiting = rivals(dim, sizes[number], next(iter(beside), None), self.wish.kinds)
         for left, candidate in zip(range(len(waiting), 0, -1), waiting, strict=True):
             self._try(candidate, left, began, report)
+
+    def _scouted(self, candidates: list[Candidate], began: float, report: Report) -> int:
+        """Tries one after the other up to the first that meets everything; its place, or the last."""
+        for place, candidate in enumerate(candidates):
+            known = len(self.points)
+            self._try(candidate, len(candidates) - place, began, report)
+            if len(self.points) > known and not self.missing(self.points[-1]):
+                break
+        return place
 
     def _try(self, candidate: Candidate, left: int, began: float, report: Report) -> None:
         """With a fair share of the time that is left."""
@@ -58,7 +64,10 @@ class Plan:
         try:
             self.points.append(
                 measured(
-                    candidate, self.trial, round(remaining / left, 4), lambda _, __: report(done, f"measuring {name}")
+                    candidate,
+                    self.trial,
+                    max(1e-4, round(remaining / left, 4)),
+                    lambda _, __: report(done, f"measuring {name}"),
                 )
             )
         except CodecError as error:

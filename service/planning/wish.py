@@ -11,8 +11,8 @@ USUAL = ContractSpec.model_validate({"recall@10": 0.95})
 """Where nothing is asked for."""
 SAMPLE, MOST_SAMPLE = 20_000, 100_000
 MINUTES, MOST_MINUTES = 5.0, 1_440.0
-OVERSAMPLES = 100
-"""Highest oversample, where no server says so."""
+OVERSAMPLE = 20
+"""Highest oversample where nobody says so: fewer bytes at the price of more originals are no bargain."""
 
 Kind = Literal["dense", "binary", "residual", "faiss"]
 """Kinds that are tried."""
@@ -40,7 +40,7 @@ class PlanSpec(BaseModel):
     budgets: BudgetSpec | None = None
     items: int | None = Field(None, ge=1, description="Size that tables and codec are shared by; the collection's own")
     oversample: int | None = Field(
-        None, ge=1, description="Highest that may be needed: a search for k hits looks closer at k times so many items"
+        None, ge=1, description=f"Highest that a search may need, {OVERSAMPLE} where not given"
     )
     rescore: bool | None = Field(
         None, description="Whether searches read originals; as the collection keeps them where not given"
@@ -66,9 +66,10 @@ class PlanSpec(BaseModel):
         """Of a code."""
         return None if self.contract is None else self.contract.max_bytes
 
-    def most_oversample(self, most: int) -> int:
-        """The highest that may be tuned to, where searches may ask for `most`."""
-        return min(most, self.oversample or most)
+    @property
+    def most_oversample(self) -> int:
+        """The highest that may be tuned to."""
+        return self.oversample or OVERSAMPLE
 
     def stored(self) -> dict[str, Any]:
         """As JSON that `model_validate` takes."""
