@@ -92,6 +92,12 @@ class Examiner(Searcher):
         whole, within = compared(
             view, vectors, self._blocks(), chosen, K * oversample, began + seconds / 2, self._computing
         )
+        if len(within.view) < K:
+            raise TooFewItems(
+                f"of the {len(whole.view)} oldest items, for which there was time, {len(within.view)} are within the "
+                "filter; give it more seconds",
+                field="seconds",
+            )
         losses = Losses(whole, within, oversample, Stage.RESCORE, most_oversample)
         with self._computing:
             attributed = losses.attributed(kind)
