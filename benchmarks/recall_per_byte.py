@@ -33,6 +33,7 @@ from models import (
     Vectors,
     exact_neighbours,
     factories,
+    faiss_code,
     fit,
     kept,
     prepared,
@@ -56,18 +57,8 @@ def ours(beams: dict[str, int]) -> Callable[[Vectors, Metric, int], Code]:
 
 
 def by_faiss(factory: str) -> Callable[[Vectors, Metric, int], Code]:
-    """What `faiss.index_factory` makes."""
-
-    def trained(base: Vectors, metric: Metric, size: int) -> Code:
-        del size
-        index = faiss.index_factory(base.shape[1], factory, faiss.METRIC_L2 if metric is Metric.L2 else 0)
-        if "RQ" in factory:
-            inner = faiss.downcast_index(faiss.extract_index_ivf(index) if "IVF" in factory else index.index)
-            inner.rq.max_beam_size = 5
-        index.train(base)
-        return Code(index.sa_encode, index.sa_decode, index.sa_code_size(), faiss.serialize_index(index).nbytes)
-
-    return trained
+    """What FAISS makes of its own name."""
+    return lambda base, metric, _: faiss_code(factory, base, metric)
 
 
 def codes(dim: int, size: int) -> Iterator[tuple[str, Callable[[Vectors, Metric, int], Code]]]:

@@ -17,6 +17,7 @@ from models.errors import (
     TrainingStopped,
 )
 from models.evaluation import Estimate, Neighbours, estimated, exact_neighbours, interval, merged, recall, top
+from models.faiss_code import faiss_code
 from models.flat import FlatCodec
 from models.kinds import CodecConfig, Fitted, fit, kind_of, load_codec
 from models.learned import LearnedCodec
@@ -87,6 +88,7 @@ __all__ = [
     "estimated",
     "exact_neighbours",
     "factories",
+    "faiss_code",
     "fit",
     "interval",
     "kept",

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from models import Metric
 from service.batch import Batch
-from service.codec_spec import CodecSpec, DenseSpec
+from service.codec_spec import AutoSpec, CodecSpec, DenseSpec
 from service.collection import Collection
 from service.contract import ContractSpec
 from service.errors import (
@@ -200,9 +200,10 @@ class Catalog:
                 limit=self._max_dimension,
                 setting="max_dimension",
             )
-        config = codec.config(dimension)
-        if contract is not None:
-            contract.check(config, dimension)
+        if not isinstance(codec, AutoSpec):
+            config = codec.config(dimension)
+            if contract is not None:
+                contract.check(config, dimension)
         row = CollectionRow(
             name=name,
             dimension=dimension,

@@ -10,7 +10,7 @@ import faiss
 import numpy as np
 import torch
 
-from models import Estimate, estimated
+from models import Codec, Estimate, Vectors, estimated
 from service.index.segment import IndexKind
 from service.questions import Questions
 from service.search import OVERSAMPLE, Originals, Plan, Stage, search
@@ -19,6 +19,8 @@ from service.tuning import highest, tuned
 K = 10
 KINDS = (IndexKind.FAISS, IndexKind.BUCKETS)
 STAGES = (Stage.REFINE, Stage.RESCORE)
+ENCODED = 1_000
+"""Vectors encoded for the rate."""
 TIMED = 100
 """Queries asked one by one for the latency."""
 
@@ -68,7 +70,9 @@ def certify(
     if not least:
         return measure(asked, items, stages=stages)
     tuning, certifying = asked.halves()
-    tried = tuned(tuning, stages[-1], least, most_oversample)
+    tried = tuned(
+        lambda k, oversample: tuning.recall(k, oversample, IndexKind.FAISS, stages[-1]), least, most_oversample
+    )
     oversample = tried[-1].oversample
     certificate = measure(certifying, items, oversample, stages=stages) | {
         "tuned_on": len(tuning),
@@ -90,6 +94,14 @@ def latency(asked: Questions, certificate: Mapping[str, Any], originals: Origina
         search(asked.view, vector[None], plan, originals)
         took.append(1000 * (time.perf_counter() - began))
     return {name: round(float(np.quantile(took, share)), 2) for name, share in (("p50", 0.5), ("p99", 0.99))}
+
+
+def encode_rate(codec: Codec, vectors: Vectors) -> int:
+    """Vectors a second that the codec encodes, in this process with its threads."""
+    some = np.array(vectors[:ENCODED])
+    began = time.perf_counter()
+    codec.encode(some)
+    return round(len(some) / (time.perf_counter() - began))
 
 
 def versions() -> dict[str, str]:

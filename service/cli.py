@@ -7,7 +7,6 @@ items and kept the others; 130 Ctrl-C. Nothing heavy is imported before a comman
 import json
 import sys
 import time
-from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
@@ -15,12 +14,14 @@ from typing import Annotated, Any, Literal, NoReturn
 import typer
 
 from service.builds.command import build
-from service.client import Client, ClientError
+from service.client import ClientError
 from service.compare.command import compare
 from service.console import Progress, print_certificate, print_hits, print_status, print_summary, shown
 from service.doctor.command import doctor
 from service.key_commands import keys
 from service.offline import export, restore, snapshot, verify
+from service.plan_command import plan
+from service.watch import connected, ended
 
 HELP = """Retrieval over codes of a few bytes: run the server, fill it, train it, ask it.
 
@@ -32,6 +33,7 @@ app = typer.Typer(
 app.command()(build)
 app.command()(compare)
 app.command()(doctor)
+app.command()(plan)
 app.command()(verify)
 app.command()(export)
 app.command()(snapshot)
@@ -129,7 +131,7 @@ def ingest(
     try:
         source = Source(file, vectors, Fields(id_field, text_field, vector_field))
         unit = source.unit
-        with _client(url) as client:
+        with connected(url) as client:
             client.ready()
             with Progress(f"ingest {file.name}", source.total, "items") as progress:
                 upload(client, collection, source, batch, tally, progress.to)
@@ -205,7 +207,7 @@ def train(
         raise typer.BadParameter(str(error), param_hint="--contract") from error
     body |= {"contract": wanted} if wanted else {}
     size = size or max_bytes
-    with _client(url) as client:
+    with connected(url) as client:
         if factory is not None:
             body["codec"] = {"kind": "faiss", "factory": factory}
         elif kind is not None or size is not None:
@@ -214,7 +216,7 @@ def train(
         if no_wait:
             typer.echo(job["id"])
             return
-        job = _ended(client, job, f"train {collection}")
+        job = ended(client, job, f"train {collection}")
         pictures = None if plot is None else saved_pictures(client, job, plot)
     result = job["result"]
     if not sys.stdout.isatty():
@@ -241,8 +243,8 @@ def rollback(
     Items that came since get their codes first, while search and ingest go on. Done twice, it leaves the collection
     where it was. Exit code 1: no such codec is kept, or the job failed.
     """
-    with _client(url) as client:
-        job = _ended(client, client.rollback(collection, generation), f"rollback {collection}")
+    with connected(url) as client:
+        job = ended(client, client.rollback(collection, generation), f"rollback {collection}")
     result = job["result"]
     if sys.stdout.isatty():
         typer.echo(f"generation {result['generation']} is published instead of {result['before']}")
@@ -256,7 +258,7 @@ def certificate(collection: CollectionName = "default", url: Url = None, as_json
 
     Exit code 1: nothing is published yet.
     """
-    with _client(url) as client:
+    with connected(url) as client:
         told = client.certificate(collection)
     if as_json:
         typer.echo(json.dumps(told))
@@ -308,7 +310,7 @@ def search(
             body["filter"] = json.loads(wanted)
         except ValueError as error:
             raise typer.BadParameter(f"that is no JSON: {error}", param_hint="--filter") from error
-    with _client(url) as client:
+    with connected(url) as client:
         answer = client.search(body)
     if as_json:
         typer.echo(json.dumps(answer))
@@ -322,7 +324,7 @@ def status(url: Url = None, as_json: Json = False) -> None:
 
     Exit code 1: the server is not ready, or wants another API key.
     """
-    client = _client(url)
+    client = connected(url)
     told: dict[str, Any] = {"url": client.url, "ready": False, "detail": None, "collections": [], "jobs": []}
     with client:
         try:
@@ -337,33 +339,6 @@ def status(url: Url = None, as_json: Json = False) -> None:
     if told["detail"] is not None:
         _fail(told["detail"] if told["ready"] else f"not ready: {told['detail']}")
     print_status(told)
-
-
-def _ended(client: Client, job: Mapping[str, Any], label: str) -> Mapping[str, Any]:
-    """The job once it has succeeded; leaves the command where it did not, with what was measured."""
-    from service.watch import followed
-
-    try:
-        job = followed(client, job, label)
-    except (KeyboardInterrupt, ClientError) as error:
-        typer.echo(f"\njob {job['id']} was not cancelled: `codewell status` shows how far it is", err=True)
-        if isinstance(error, ClientError):
-            raise
-        raise typer.Exit(130) from None
-    if job["state"] != "succeeded":
-        if job["result"] is not None:
-            typer.echo(
-                json.dumps({"job": job["id"], "state": job["state"], "certificate": job["result"]["certificate"]})
-            )
-        _fail(f"job {job['id']} {job['state']}: {job['message']}")
-    return job
-
-
-def _client(url: str | None) -> Client:
-    from service.settings import ClientSettings
-
-    settings = ClientSettings()
-    return Client(url or settings.url, None if settings.api_key is None else settings.api_key.get_secret_value())
 
 
 def _fail(message: str) -> NoReturn:

@@ -161,6 +161,10 @@ class Client:
         """Queues a training and answers its job."""
         return self._call("POST", _path("collections", collection) + "/train", body)
 
+    def plan(self, collection: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Queues a plan and answers its job, whose result it will be."""
+        return self._call("POST", _path("collections", collection) + "/plan", body)
+
     def rollback(self, collection: str, generation: int | None = None) -> dict[str, Any]:
         """Queues the way back to a generation that is kept, and answers its job."""
         body = {} if generation is None else {"generation": generation}

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapt
 
 from models import (
     MOST_STEPS,
+    BadConfig,
     BinaryConfig,
     CodecConfig,
     Corruption,
@@ -162,6 +163,17 @@ class FaissSpec(Spec):
         return config
 
 
+class AutoSpec(Spec):
+    """Whatever a plan finds to be the cheapest that keeps the contract."""
+
+    kind: Literal["auto"]
+
+    def config(self, dim: int) -> CodecConfig:
+        """Raises BadConfig: only a training of a collection can choose."""
+        del dim
+        raise BadConfig("kind", "auto is chosen by the training of a collection; here, name another kind")
+
+
 def _kind(given: Any) -> Any:
     return given.get("kind", "dense") if isinstance(given, dict) else getattr(given, "kind", None)
 
@@ -172,7 +184,8 @@ CodecSpec = Annotated[
     | Annotated[SparseSpec, Tag("sparse")]
     | Annotated[BinarySpec, Tag("binary")]
     | Annotated[ResidualSpec, Tag("residual")]
-    | Annotated[FaissSpec, Tag("faiss")],
+    | Annotated[FaissSpec, Tag("faiss")]
+    | Annotated[AutoSpec, Tag("auto")],
     Discriminator(_kind),
 ]
 """Which autoencoder: `kind` says so, dense where it is not given."""

@@ -8,13 +8,13 @@ from typing import Any
 
 from service.batch import Batch
 from service.errors import ItemNotFound, Unavailable
+from service.examiner import Examiner
 from service.filter import Filter
 from service.item import DEEPEST_METADATA, Malformed, NewItem, checked_metadata, merge_patch
 from service.profile import Operation, Profile
 from service.query import Hit
 from service.quota import UNLIMITED, Quota
 from service.receipt import ItemStatus, Receipt, batch_rejected
-from service.searcher import Searcher
 from service.store import receipts, store
 from service.terms import Terms, changed
 
@@ -24,7 +24,7 @@ ATTEMPTS = 5
 """Times that an ingest encodes again because the collection changed meanwhile."""
 
 
-class Collection(Searcher):
+class Collection(Examiner):
     """Thread-safe. What it answers comes from immutable views; what it acknowledges is in the database."""
 
     # ------------------------------------------------------------------ ingest

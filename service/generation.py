@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from models import Codec, Epoch, Metric, Vectors, fit, prepared
-from service.certificate import certify, latency, versions
+from service import drift
+from service.certificate import certify, encode_rate, latency, versions
 from service.codec_spec import TrainingSpec, codec_spec
 from service.contract import ContractSpec
 from service.errors import ContractBroken, TooFewItems
@@ -53,7 +54,8 @@ class Build:
         with database.reading() as session:
             row = self._swap.row(session)
             self._dim, self._metric = row.dimension, Metric(row.metric)
-            self._drops = row.originals == Originals.DROP
+            self._originals_kept = Originals(row.originals)
+            self._drops = self._originals_kept is Originals.DROP
             self._config = codec_spec(parameters.get("codec") or row.codec).config(self._dim)
             asked = parameters.get("contract") or row.contract
         self._contract = None if asked is None else ContractSpec.model_validate(asked)
@@ -94,6 +96,8 @@ class Build:
             "held_out_error": round(run.best.held_out_error, 5),
             "trained_on": run.trained_on,
             "training_seconds": round(run.seconds, 2),
+            "encoded_per_second": encode_rate(codec, vectors),
+            "disk_bytes": {"code": codec.code_bytes, "original": self._originals_kept.bytes_of(self._dim)},
             "codec": {"kind": codec.kind, **asdict(self._config)},
             "seed": self._training.seed,
             "versions": versions(),
@@ -205,7 +209,17 @@ class Build:
         least = {} if contract is None else contract.recalls
         certificate = certify(asked, len(view), stages, least, most_oversample)
         certificate["latency_ms"] = latency(asked, certificate, self._originals)
+        certificate["drift"] = self._reference(codec, generation_id, held_out, last)
         return certificate if contract is None else certificate | {"contract": contract.stored()}
+
+    def _reference(self, codec: Codec, generation_id: int, held_out: HeldOut, last: int) -> dict[str, Any]:
+        """What items that come after the row `last` are held against."""
+        with self._database.reading() as session:
+            known = payload.some_codes(session, generation_id, last, drift.PAGES, drift.PAGE)
+        others = [code for row, code in known.items() if row not in held_out.rows]
+        codes = np.frombuffer(b"".join(others), np.uint8).reshape(len(others), -1)
+        own = codec.encode(held_out.vectors)
+        return {"after_row": last, **drift.figures(codec, held_out.vectors, own, codes)}
 
     def _drop_originals(self) -> None:
         """Frees the vectors that have codes now, but for a sample, evenly over the rows."""

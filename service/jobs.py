@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, exists, select, update
 from sqlalchemy.orm import Session
 
 from models import TrainingStopped
+from service.compare.vectors import FEWEST
 from service.errors import (
     CollectionNotFound,
     Conflict,
@@ -38,10 +39,23 @@ class JobState(StrEnum):
     CANCELLED = "cancelled"
 
 
+class JobKind(StrEnum):
+    """What a job does."""
+
+    TRAIN = "train"
+    ROLLBACK = "rollback"
+    PLAN = "plan"
+    """Changes nothing: it may go on beside the others, and does not count as a training."""
+
+
 FEWEST_ITEMS = 100
 """Below this, exact search costs nothing and a codec learns nothing."""
+FEWEST_PLANNED = FEWEST
+"""Vectors of which some can be asked for and others searched."""
 MOST_CRASHES = 3
 ACTIVE = (JobState.QUEUED, JobState.RUNNING)
+PUBLISHING = (JobKind.TRAIN, JobKind.ROLLBACK)
+"""Kinds that end with another generation."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +111,23 @@ class Jobs:
                     "ingest them into a new collection and point an alias at it",
                     field="collection",
                 )
-            _check_idle(session, row)
+            _check_idle(session, row, PUBLISHING)
             return _job(_queued(session, row, kind, parameters), row.name)
+
+    def submit_plan(self, collection: str, parameters: Mapping[str, Any]) -> Job:
+        """Queues a plan.
+
+        Raises:
+            CollectionNotFound; TooFewItems; Conflict: one is queued or running for the collection.
+        """
+        with self._database.writing() as session:
+            row = store.find_collection(session, collection, lock=True)
+            if row is None:
+                raise CollectionNotFound(collection, field="collection")
+            if row.item_count < FEWEST_PLANNED:
+                raise TooFewItems(few(row.item_count), field="collection")
+            _check_idle(session, row, (JobKind.PLAN,))
+            return _job(_queued(session, row, JobKind.PLAN, parameters), row.name)
 
     def submit_rollback(self, collection: str, generation_id: int | None) -> Job:
         """Queues the way back to a kept generation; without an id, to the one that was published last before this one.
@@ -111,16 +140,16 @@ class Jobs:
             if row is None:
                 raise CollectionNotFound(collection, field="collection")
             wanted = _kept(session, row, generation_id)
-            _check_idle(session, row)
+            _check_idle(session, row, PUBLISHING)
             parameters = {"generation": wanted, "before": row.generation_id}
-            return _job(_queued(session, row, "rollback", parameters), row.name)
+            return _job(_queued(session, row, JobKind.ROLLBACK, parameters), row.name)
 
     def submit_due_trainings(self, train_at: int) -> None:
         """Queues the first training of every collection that has grown to `train_at` items and never had one."""
         untrained = select(CollectionRow).where(
             CollectionRow.generation_id.is_(None),
             CollectionRow.item_count >= max(train_at, FEWEST_ITEMS),
-            ~exists().where(JobRow.collection_id == CollectionRow.id),
+            ~_had_training(CollectionRow.id),
         )
         with self._database.reading() as session:
             due = [row.id for row in session.scalars(untrained)]
@@ -128,8 +157,8 @@ class Jobs:
             with self._database.writing() as session:
                 # A collection that is locked for long must not hold up all jobs: it comes in a later round.
                 row = store.lock_collection(session, collection_id, skip_locked=True)
-                if row is not None and not session.scalar(select(exists().where(JobRow.collection_id == row.id))):
-                    _queued(session, row, "train", {})
+                if row is not None and not session.scalar(select(_had_training(row.id))):
+                    _queued(session, row, JobKind.TRAIN, {})
 
     def get(self, job_id: str) -> Job:
         """One job.
@@ -265,9 +294,19 @@ class Jobs:
                 job.progress = 1.0
 
 
-def _check_idle(session: Session, row: CollectionRow) -> None:
-    """Two jobs at once would publish over each other."""
-    active = select(JobRow.id).where(JobRow.collection_id == row.id, JobRow.state.in_(ACTIVE))
+def few(items: int) -> str:
+    """What is said of too few items for a plan."""
+    return f"the collection has {items} items; a plan needs {FEWEST_PLANNED}, and exact search serves fewer"
+
+
+def _had_training(collection_id: Any) -> ColumnElement[bool]:
+    """Whether the collection has or had a job that publishes."""
+    return exists().where(JobRow.collection_id == collection_id, JobRow.kind.in_(PUBLISHING))
+
+
+def _check_idle(session: Session, row: CollectionRow, kinds: Collection[JobKind]) -> None:
+    """Two jobs at once would publish over each other; two plans would ask the same."""
+    active = select(JobRow.id).where(JobRow.collection_id == row.id, JobRow.state.in_(ACTIVE), JobRow.kind.in_(kinds))
     if (running := session.scalar(active)) is not None:
         raise Conflict(f"job {running} is under way; wait for it, or cancel it by DELETE /jobs/{running}")
 

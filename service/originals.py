@@ -30,6 +30,10 @@ class Originals(StrEnum):
         """Of the vectors that are kept."""
         return "<f2" if self is Originals.FLOAT16 else "<f4"
 
+    def bytes_of(self, dim: int) -> int:
+        """That a (D,) vector takes beside its code."""
+        return {Originals.FLOAT32: 4 * dim, Originals.FLOAT16: 2 * dim, Originals.DROP: 0}[self]
+
     def checked(self, vector: NDArray[np.float32], field: str) -> None:
         """Raises InvalidInput, naming `field`, where float16 cannot hold the vector."""
         if self is not Originals.FLOAT16:

@@ -99,6 +99,10 @@ class PermittedJobs:
         """Raises what `open` does, too."""
         return self._jobs.submit(self._catalog.name_of(collection), kind, parameters)
 
+    def submit_plan(self, collection: str, parameters: Mapping[str, Any]) -> Job:
+        """Raises what `open` does, too."""
+        return self._jobs.submit_plan(self._catalog.name_of(collection), parameters)
+
     def submit_rollback(self, collection: str, generation_id: int | None) -> Job:
         """Raises what `open` does, too."""
         return self._jobs.submit_rollback(self._catalog.name_of(collection), generation_id)

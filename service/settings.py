@@ -97,6 +97,12 @@ class Settings(BaseSettings):
         description="Items at which a collection trains its first codec by itself; 0 means only on request",
     )
     train_sample: int = Field(1_000_000, ge=1_000, description="Vectors a training reads at most")
+    plan_sample: int = Field(
+        20_000, ge=200, le=100_000, description="Vectors that a plan looks at, where it does not say"
+    )
+    plan_minutes: float = Field(
+        5.0, gt=0, le=1_440, description="Minutes of training that a plan takes at most, where it does not say"
+    )
     snapshot_at: int = Field(
         10_000,
         ge=0,

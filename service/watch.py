@@ -1,10 +1,13 @@
 """A training as the command line sees it: begun, followed to its end, its pictures kept. Knows only the REST API."""
 
+import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import typer
 
 from service.client import Client, ClientError, ServerRefused
 from service.console import Progress, shown
@@ -18,6 +21,8 @@ Job = Mapping[str, Any]
 
 def asked_codec(own: Mapping[str, Any], kind: str | None, size: int | None) -> dict[str, Any]:
     """The codec of a training: the collection's own, or another kind with its defaults, in as many bytes as asked."""
+    if own["kind"] == "auto":
+        own = {"kind": "dense"}
     if kind is not None and kind != own["kind"]:
         return {"kind": kind} | ({} if size is None else {"bytes": size})
     if size is None:
@@ -68,6 +73,36 @@ def followed(client: Client, job: Job, label: str) -> Job:
             job = client.job(job["id"])
         progress.to(job["progress"], job["message"])
     return job
+
+
+def ended(client: Client, job: Job, label: str) -> Job:
+    """The job once it has succeeded; what was measured of one that did not is printed.
+
+    Raises:
+        ClientError: it did not. typer.Exit: Ctrl-C.
+    """
+    try:
+        job = followed(client, job, label)
+    except (KeyboardInterrupt, ClientError) as error:
+        typer.echo(f"\njob {job['id']} was not cancelled: `codewell status` shows how far it is", err=True)
+        if isinstance(error, ClientError):
+            raise
+        raise typer.Exit(130) from None
+    if job["state"] != "succeeded":
+        if job["result"] is not None:
+            typer.echo(
+                json.dumps({"job": job["id"], "state": job["state"], "certificate": job["result"]["certificate"]})
+            )
+        raise ClientError(f"job {job['id']} {job['state']}: {job['message']}")
+    return job
+
+
+def connected(url: str | None) -> Client:
+    """A client of that server or, without one, of the environment's, with the environment's key."""
+    from service.settings import ClientSettings
+
+    settings = ClientSettings()
+    return Client(url or settings.url, None if settings.api_key is None else settings.api_key.get_secret_value())
 
 
 def saved_pictures(client: Client, job: Job, folder: Path) -> list[Path]:

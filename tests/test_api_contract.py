@@ -52,6 +52,8 @@ def test_a_certificate_says_what_was_measured_and_how(server: Server, kept: Trai
     assert (certificate["queries"], certificate["tuned_on"], certificate["trained_on"]) == (100, 100, 760)
     assert (certificate["code_bytes"], certificate["original_bytes"], certificate["seed"]) == (4, 64, 0)
     assert (certificate["codec"]["kind"], certificate["codec"]["latents"]) == ("dense", 8)
+    assert certificate["disk_bytes"] == {"code": 4, "original": 4 * DIM}
+    assert certificate["encoded_per_second"] > 0
     assert 4 < certificate["total_bytes"]["faiss"] < certificate["total_bytes"]["buckets"]
     assert 0 < certificate["latency_ms"]["p50"] <= certificate["latency_ms"]["p99"]
     assert certificate["versions"]["numpy"] == np.__version__

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from models import TrainingStopped
+from service.errors import Conflict
 from service.generation import Build
-from service.jobs import Claim, Jobs, JobState, fence
+from service.jobs import Claim, JobKind, Jobs, JobState, fence
 from service.originals import Originals
 from service.runner import owner_of
 from service.store import payload, schema, store
@@ -34,6 +35,18 @@ def test_one_runner_has_a_job(jobs: Jobs) -> None:
     job = jobs.submit("c", "train", {})
     assert jobs.claim("first") == Claim(job.id, 1)
     assert jobs.claim("second") is None
+
+
+def test_a_plan_is_no_training_and_goes_on_beside_one(jobs: Jobs) -> None:
+    plan = jobs.submit_plan("c", {"seed": 1})
+    with pytest.raises(Conflict, match=f"job {plan.id} is under way"):
+        jobs.submit_plan("c", {})
+    jobs.submit_due_trainings(1_000)
+    jobs.submit_due_trainings(1_000)
+    assert sorted(job.kind for job in jobs.list("c")) == ["plan", "train"]
+    with pytest.raises(Conflict):
+        jobs.submit("c", JobKind.TRAIN, {})
+    assert jobs.claim("first") == Claim(plan.id, 1)
 
 
 def test_beats_tell_the_living_from_the_gone(jobs: Jobs) -> None:

@@ -18,7 +18,7 @@ def create_collection(body: CollectionIn, codewell: CodewellDep) -> CollectionOu
         dimension=body.dimension,
         metric=body.metric,
         encoder=body.encoder,
-        codec=body.codec,
+        codec=body.chosen_codec,
         contract=body.contract,
         originals=body.originals,
     )
@@ -33,8 +33,10 @@ def list_collections(codewell: CodewellDep) -> CollectionList:
 
 @router.get("/collections/{name}", dependencies=[READ])
 def read_collection(name: str, codewell: CodewellDep) -> CollectionOut:
-    """One collection by name or alias: what it takes, what it holds, and what was measured of its codec."""
-    return CollectionOut.of(codewell.catalog.describe(name))
+    """One collection by name or alias: what it takes and holds, what was measured of its codec, and whether that holds
+    for the newest items.
+    """
+    return CollectionOut.of(codewell.catalog.describe(name), codewell.catalog.open(name).drift())
 
 
 @router.delete("/collections/{name}", status_code=204, dependencies=[ADMIN])

@@ -1,10 +1,14 @@
 """The generations of a collection: what was measured of them, and the way back. Knows no SQL."""
 
-from fastapi import APIRouter
+from typing import Annotated, Literal
 
+from fastapi import APIRouter, Query
+
+from service.api import intake
 from service.api.access import ADMIN, READ
-from service.api.dependencies import CodewellDep
-from service.api.resources import CertificateOut, GenerationList, GenerationOut, JobOut, RollbackRequest
+from service.api.dependencies import CodewellDep, CollectionDep
+from service.api.resources import CertificateOut, GenerationList, GenerationOut, JobOut, RecallOut, RollbackRequest
+from service.index.segment import IndexKind
 
 router = APIRouter(tags=["generations"])
 
@@ -19,6 +23,23 @@ def read_certificate(name: str, codewell: CodewellDep) -> CertificateOut:
 def list_generations(name: str, codewell: CodewellDep) -> GenerationList:
     """Every codec that was trained, newest first: published, kept for a rollback, refused or retired."""
     return GenerationList(generations=[GenerationOut.of(one) for one in codewell.generations.list(name)])
+
+
+@router.get("/collections/{name}/recall", dependencies=[READ])
+def read_recall(
+    collection: CollectionDep,
+    codewell: CodewellDep,
+    index: Literal[IndexKind.FAISS, IndexKind.BUCKETS] = IndexKind.FAISS,
+    queries: Annotated[int, Query(ge=10, le=1_000, description="Live items that are asked for")] = 100,
+    seconds: Annotated[float, Query(gt=0, le=60, description="How long it may take, about")] = 5.0,
+    filter: Annotated[str | None, Query(description="As a search has it, in JSON")] = None,  # noqa: A002
+) -> RecallOut:
+    """Where recall is lost, measured on live items now: to the codec, the shortlist or the filter, and what gives how
+    much of it back at how many milliseconds.
+    """
+    wanted = None if filter is None else intake.filter_of(filter)
+    most = codewell.settings.max_oversample
+    return RecallOut.model_validate(collection.losses(index, wanted, queries, seconds, most))
 
 
 @router.post("/collections/{name}/rollback", status_code=202, dependencies=[ADMIN])

@@ -1,5 +1,6 @@
 """From what was sent to what the service takes, within the limits of the settings. Knows no database."""
 
+import json
 import uuid
 from collections.abc import Sequence
 from typing import Any
@@ -119,6 +120,14 @@ def to_encode(request: EncodeRequest, collection: Collection, settings: Settings
 def wanted(given: dict[str, Any] | None) -> Filter:
     """What a filter chooses; everything, where there is none."""
     return Every() if given is None else parsed(given)
+
+
+def filter_of(given: str) -> Filter:
+    """A filter that came as text, in a URL."""
+    try:
+        return parsed(json.loads(given))
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"it is no JSON: {error}", field="filter") from error
 
 
 def counted(values: Sequence[object], field: str, settings: Settings) -> None:

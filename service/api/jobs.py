@@ -5,6 +5,8 @@ from fastapi import APIRouter, Response
 from service.api.access import ADMIN, READ
 from service.api.dependencies import CodewellDep
 from service.api.resources import JobList, JobOut, TrainRequest
+from service.jobs import JobKind
+from service.planning.wish import PlanSpec
 
 router = APIRouter(tags=["jobs"])
 
@@ -20,7 +22,16 @@ def train(name: str, codewell: CodewellDep, body: TrainRequest | None = None) ->
     """Trains a codec on the collection's vectors, measures it, and publishes it where it keeps its contract."""
     asked = (body or TrainRequest()).checked(codewell.catalog.describe(name))
     parameters = asked.model_dump(mode="json", exclude_none=True, by_alias=True)
-    return JobOut.of(codewell.jobs.submit(name, "train", parameters))
+    return JobOut.of(codewell.jobs.submit(name, JobKind.TRAIN, parameters))
+
+
+@router.post("/collections/{name}/plan", status_code=202, dependencies=[ADMIN])
+def plan(name: str, codewell: CodewellDep, body: PlanSpec | None = None) -> JobOut:
+    """Measures codecs of ours and FAISS's on a sample of the collection: which is the cheapest that meets a contract.
+
+    Nothing is published. The job's result is the plan.
+    """
+    return JobOut.of(codewell.jobs.submit_plan(name, (body or PlanSpec()).stored()))
 
 
 @router.get("/jobs", dependencies=[READ])

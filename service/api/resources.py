@@ -1,17 +1,20 @@
 """Collections, generations, aliases and jobs as JSON. Knows the service's types, not how they come about."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from models import Metric
 from service.api.fields import Name, Strict
 from service.catalog import Description
-from service.codec_spec import CodecSpec, DenseSpec, TrainingSpec, codec_spec
+from service.codec_spec import AutoSpec, CodecSpec, DenseSpec, TrainingSpec, codec_spec
 from service.contract import ContractSpec
+from service.drift import Drift, Freshness
 from service.generations import Generation
+from service.index.segment import IndexKind
 from service.jobs import Job, JobState
 from service.originals import Originals
+from service.search import Stage
 from service.swap import GenerationState
 
 
@@ -21,10 +24,30 @@ class CollectionIn(Strict):
     name: Name
     dimension: int | None = Field(None, ge=1, description="Length of its vectors; an encoder knows its own")
     metric: Metric = Metric.COSINE
-    codec: CodecSpec = DenseSpec()
+    codec: CodecSpec | None = Field(
+        None, description="Without one: auto where the contract asks for a recall, else the default of dense"
+    )
     contract: ContractSpec | None = Field(None, description="What every training must keep, or it publishes nothing")
     originals: Originals = Field(Originals.FLOAT32, description="How vectors are kept; drop leaves codes alone")
     encoder: str | None = Field(None, description="sentence-transformers, openai or tfidf; none for vectors only")
+
+    @property
+    def chosen_codec(self) -> CodecSpec:
+        """The one that is named, or what goes without saying."""
+        plans = self.contract is not None and self.contract.recalls
+        return self.codec or (AutoSpec(kind="auto") if plans else DenseSpec())
+
+
+class DriftOut(BaseModel):
+    """The newest items, held against those that the codec was certified on."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    status: Freshness
+    items: int = Field(description="New ones that were looked at; below 50 nothing is said")
+    shifts: dict[str, float] = Field(
+        description="In standard deviations: of the reconstruction error, and of the score of the nearest known code"
+    )
 
 
 class CollectionOut(BaseModel):
@@ -45,11 +68,15 @@ class CollectionOut(BaseModel):
     certificate: dict[str, Any] | None
     aliases: list[str]
     created_at: float
+    drift: DriftOut | None = Field(
+        None, description="Of one collection, with a codec and originals; null in lists and answers to a creation"
+    )
 
     @classmethod
-    def of(cls, description: Description) -> "CollectionOut":
+    def of(cls, description: Description, drift: Drift | None = None) -> "CollectionOut":
         """What the catalog says of it."""
-        return cls.model_validate(description)
+        told = None if drift is None else DriftOut.model_validate(drift)
+        return cls.model_validate(description).model_copy(update={"drift": told})
 
 
 class CollectionList(BaseModel):
@@ -83,7 +110,10 @@ class TrainRequest(Strict):
         Raises:
             BadConfig, InvalidInput: naming the field.
         """
-        config = (self.codec or codec_spec(own.codec)).config(own.dimension)
+        codec = self.codec or codec_spec(own.codec)
+        if isinstance(codec, AutoSpec):
+            return self
+        config = codec.config(own.dimension)
         contract = self.contract or (own.contract and ContractSpec.model_validate(own.contract))
         if contract:
             contract.check(config, own.dimension)
@@ -160,6 +190,46 @@ class CertificateOut(BaseModel):
             published_at=generation.published_at or generation.created_at,
             certificate=dict(generation.certificate),
         )
+
+
+class LostOut(BaseModel):
+    """Shares of recall@10; with it, they add up to 1."""
+
+    codec: float = Field(description="Neighbours that the codec's own score of every code leaves out")
+    shortlist: float = Field(description="Neighbours that it would find, and the index does not")
+    filter: float = Field(description="What more is lost within the filter than without")
+
+
+class KnobOut(BaseModel):
+    """A default search with one knob turned."""
+
+    knob: Literal["default", "oversample", "index", "stage"]
+    index: IndexKind
+    oversample: int
+    stage: Stage
+    recall: float = Field(alias="recall@10")
+    ms: float = Field(description="Of the median search")
+    gives_back: float
+    costs_ms: float
+
+
+class RecallOut(BaseModel):
+    """Where recall is lost."""
+
+    collection: str
+    generation: int
+    index: IndexKind
+    oversample: int
+    stage: Stage
+    queries: int
+    items: int = Field(description="That were searched")
+    items_chosen: int = Field(description="Of these, within the filter")
+    items_left_out: int = Field(description="That there was no time for: the newest")
+    recall: dict[str, float] = Field(alias="recall@10", description="Of a default search, with its interval")
+    lost: LostOut
+    knobs: list[KnobOut]
+    sentence: str
+    seconds: float
 
 
 class RollbackRequest(Strict):

@@ -63,6 +63,14 @@ class Candidate:
         """Whether FAISS has not made it."""
         return bool(self.codec["kind"] != "faiss")
 
+    @property
+    def is_offered(self) -> bool:
+        """Whether a collection can take it."""
+        try:
+            return self.is_ours or bool(QuantizerConfig(self.codec["factory"]))
+        except BadConfig:
+            return False
+
 
 @dataclass(frozen=True)
 class Failed:
@@ -102,7 +110,7 @@ def candidates(dim: int, size: int) -> list[Candidate]:
     kinds = ("residual", "dense") if size <= MOST_STEPS else ("dense",)
     ours = [Candidate(f"Codewell {kind}", {"kind": kind, "bytes": size}) for kind in kinds]
     theirs = [Candidate(f"FAISS {name}", {"kind": "faiss", "factory": name}) for name in factories(dim, size)]
-    return ours + [candidate for candidate in theirs if _is_known(candidate.codec["factory"])]
+    return ours + [candidate for candidate in theirs if candidate.is_offered]
 
 
 @dataclass(frozen=True)
@@ -171,14 +179,6 @@ class Comparison:
             _search_ms(codec, np.concatenate([part for of in found.values() for part in of.codes]), sample.queries),
             {split: of[K] for split, of in shares.items()},
         )
-
-
-def _is_known(factory: str) -> bool:
-    try:
-        QuantizerConfig(factory)
-    except BadConfig:
-        return False
-    return True
 
 
 def _search_ms(codec: Codec, codes: Codes, queries: Vectors) -> float:

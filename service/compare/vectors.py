@@ -29,6 +29,33 @@ class Read(NamedTuple):
     """(n, D), prepared for the metric"""
     rejects: dict[int, str]
     """Why rows were left out, by their number."""
+    rows: int
+    """Of the whole file."""
+
+
+class Cut(NamedTuple):
+    """Numbers of vectors, ascending."""
+
+    seen: NDArray[np.int64]
+    """Trained on."""
+    late: NDArray[np.int64]
+    """Later ones, which no training sees."""
+    asked: NDArray[np.int64]
+    """Queries, which are not searched; none where others are given."""
+
+    @classmethod
+    def of(cls, n: int, *, asks: bool) -> "Cut":
+        """Cuts n vectors.
+
+        Raises:
+            InvalidInput: there are too few.
+        """
+        if n < FEWEST:
+            raise InvalidInput(f"{n} vectors are too few to compare codes on; {FEWEST} is the least", field="VECTORS")
+        asked = _evenly(n, min(QUERIES, int(n * QUERY_SHARE)) if asks else 0)
+        searched = np.setdiff1d(np.arange(n), asked)
+        seen, late = np.split(searched, [round(len(searched) * TRAINED_SHARE)])
+        return cls(seen, late, asked)
 
 
 class Sample(NamedTuple):
@@ -49,14 +76,9 @@ class Sample(NamedTuple):
         Raises:
             InvalidInput: there are too few.
         """
-        if len(vectors) < FEWEST:
-            raise InvalidInput(
-                f"{len(vectors)} vectors are too few to compare codes on; {FEWEST} is the least", field="VECTORS"
-            )
-        if queries is None:
-            asked = _evenly(len(vectors), min(QUERIES, int(len(vectors) * QUERY_SHARE)))
-            vectors, queries = np.delete(vectors, asked, axis=0), vectors[asked]
-        seen, late = np.split(vectors, [round(len(vectors) * TRAINED_SHARE)])
+        cut = Cut.of(len(vectors), asks=queries is None)
+        seen, late = vectors[cut.seen], vectors[cut.late]
+        queries = vectors[cut.asked] if queries is None else queries
         return cls(seen, seen[_evenly(len(seen), len(late))], late, queries[_evenly(len(queries), QUERIES)])
 
 
@@ -80,7 +102,7 @@ def read(path: Path, most: int, metric: Metric, field: str, dim: int | None = No
             parts.append(prepared(rows.vectors, metric))
     if not any(map(len, parts)):
         raise InvalidInput(f"{path}: {next(iter(rejects.values()), 'there are no rows')}", field=field)
-    return Read(np.concatenate([vectors for vectors in parts if len(vectors)]), rejects)
+    return Read(np.concatenate([vectors for vectors in parts if len(vectors)]), rejects, len(part))
 
 
 def _evenly(n: int, most: int) -> NDArray[np.int64]:

@@ -34,6 +34,20 @@ def rows_after(session: Session, collection_id: int, row_id: int, limit: int) ->
     return list(session.scalars(statement.order_by(VectorRow.row_id).limit(limit)))
 
 
+def newest_rows(session: Session, collection_id: int, row_id: int, limit: int) -> list[int]:
+    """The newest rows after `row_id` whose vectors are kept, newest first."""
+    statement = select(VectorRow.row_id).where(VectorRow.collection_id == collection_id, VectorRow.row_id > row_id)
+    return list(session.scalars(statement.order_by(VectorRow.row_id.desc()).limit(limit)))
+
+
+def some_codes(session: Session, generation_id: int, last: int, pages: int, limit: int) -> dict[int, bytes]:
+    """Codes of a generation by their rows: pages of `limit`, evenly spaced over the rows up to `last`."""
+    found: dict[int, bytes] = {}
+    for page in range(pages):
+        found |= dict(codes_after(session, generation_id, last * page // pages, limit))
+    return {row: code for row, code in found.items() if row <= last}
+
+
 def rows_alive(session: Session, collection_id: int, first: int, last: int) -> set[int]:
     """Row ids from `first` to `last` that exist."""
     statement = select(VectorRow.row_id).where(

@@ -1,0 +1,119 @@
+"""What one collection loses of the true neighbours, measured on its own live items. Writes nothing; knows no HTTP."""
+
+import time
+from typing import Any
+
+import numpy as np
+from sqlalchemy.orm import Session
+
+from models import prepared
+from service.drift import FEWEST_NEW, NEW, PAGE, PAGES, Drift, Freshness, figures
+from service.drift import compared as compared_drift
+from service.errors import OriginalsDropped, TooFewItems
+from service.filter import Filter
+from service.follower import payload_codes
+from service.index.segment import IndexKind
+from service.losses import K, Losses, compared, sentence
+from service.originals import Originals, decoded
+from service.profile import Profile
+from service.search import Stage
+from service.searcher import Searcher
+from service.store import payload
+from service.store.tables import GenerationRow
+
+FEWEST = 50
+"""Items of which some can be asked for and ten others found."""
+ASKED_SHARE = 5
+"""One in so many is asked for, at most."""
+
+
+class Examiner(Searcher):
+    """Thread-safe. What it answers comes from immutable views that follow the log."""
+
+    _drift: tuple[int, int, Drift] | None = None
+    """The generation and the seq that it is of."""
+
+    def drift(self) -> Drift | None:
+        """How far the newest items are from those that the published codec was certified on.
+
+        Looked at anew after so many changes as say anything; none where nothing is published, or the vectors of new
+        items are dropped.
+        """
+        with self._database.reading() as session:
+            row, before = self._row(session), self._drift
+            generation = None if row.generation_id is None else session.get(GenerationRow, row.generation_id)
+            if generation is None or "drift" not in generation.certificate or self.originals is Originals.DROP:
+                return None
+            if before is None or before[0] != generation.id or row.seq - before[1] >= FEWEST_NEW:
+                self._drift = before = generation.id, row.seq, self._drifted(session, generation)
+            return before[2]
+
+    def _drifted(self, session: Session, generation: GenerationRow) -> Drift:
+        certified = generation.certificate["drift"]
+        after = certified["after_row"]
+        rows = payload.newest_rows(session, self.id, after, NEW)
+        known = payload.some_codes(session, generation.id, after, PAGES, PAGE)
+        if len(rows) < FEWEST_NEW or not known:
+            return Drift(Freshness.FRESH, len(rows), {})
+        stored, codes = (
+            payload.vectors_by_row(session, self.id, rows),
+            payload.codes_by_row(session, generation.id, rows),
+        )
+        codec = self.follower.codec(session, generation.id)
+        both = [row for row in rows if row in codes]
+        vectors = prepared(decoded([stored[row] for row in both], self.dim), self.metric)
+        own, others = payload_codes(codec, [codes[row] for row in both]), payload_codes(codec, list(known.values()))
+        return compared_drift(certified, figures(codec, vectors, own, others))
+
+    def losses(
+        self, kind: IndexKind, wanted: Filter | None, queries: int, seconds: float, most_oversample: int
+    ) -> dict[str, Any]:
+        """Where a default search by the index loses neighbours, within about so many seconds.
+
+        Items that the filter chooses are asked for, and looked for.
+
+        Raises:
+            NotTrained; TooFewItems; OriginalsDropped: true neighbours are not known any more.
+        """
+        began = time.monotonic()
+        view = self._trained()
+        if self.originals is Originals.DROP:
+            raise OriginalsDropped("without the vectors nobody knows the true neighbours", field="collection")
+        chosen = None if wanted is None else self._only(view, wanted, Profile())
+        rows = (view if chosen is None else chosen).live_rows()
+        if len(rows) < FEWEST:
+            raise TooFewItems(f"{len(rows)} items are too few to lose any of; {FEWEST} is the least", field="filter")
+        asked = rows[np.linspace(0, len(rows) - 1, min(queries, len(rows) // ASKED_SHARE)).astype(np.int64)]
+        stored = self._originals(asked)
+        vectors = prepared(decoded([stored[row] for row in asked.tolist() if row in stored], self.dim), self.metric)
+        view = view.applied(view.applied_seq, rows[:0], np.empty((0, view.codec.code_bytes), np.uint8), asked)
+        chosen = None if chosen is None else view.only(chosen.live_rows())
+        oversample = self.follower.oversample(view.generation_id or 0)
+        whole, within = compared(
+            view, vectors, self._blocks(), chosen, K * oversample, began + seconds / 2, self._computing
+        )
+        if len(within.view) < K:
+            raise TooFewItems(
+                f"of the {len(whole.view)} oldest items, for which there was time, {len(within.view)} are within the "
+                "filter; give it more seconds",
+                field="seconds",
+            )
+        losses = Losses(whole, within, oversample, Stage.RESCORE, most_oversample)
+        with self._computing:
+            attributed = losses.attributed(kind)
+        knobs = losses.knobs(kind, self._originals, began + seconds, self._computing)
+        return {
+            "collection": self.name,
+            "generation": view.generation_id,
+            "index": kind,
+            "oversample": oversample,
+            "stage": losses.stage,
+            "queries": len(vectors),
+            "items": len(whole.view),
+            "items_chosen": len(within.view),
+            "items_left_out": len(view) - len(whole.view),
+            **attributed,
+            "knobs": knobs,
+            "sentence": sentence(knobs),
+            "seconds": round(time.monotonic() - began, 3),
+        }

@@ -1,0 +1,123 @@
+"""What a plan tries, chooses and says; drift's thresholds. Nothing is trained."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models import Estimate, Metric
+from service.compare.comparison import Candidate
+from service.compare.vectors import Sample
+from service.drift import Freshness, compared
+from service.planning.contenders import grid, ladder, rivals, scout
+from service.planning.plan import Plan
+from service.planning.point import Found, Point, Trial
+from service.planning.wish import PlanSpec
+from service.search import Stage
+from service.tuning import Setting
+from tests.conftest import clustered
+
+ALL = ("dense", "binary", "residual", "faiss")
+
+
+def plan(*points: Point, **wish: Any) -> Plan:
+    asked = PlanSpec.model_validate(wish)
+    sample = Sample.of(clustered(200, 4), None)
+    trial = Trial.in_ram(sample, Metric.L2, 1_000_000, asked.recalls, Stage.RESCORE, 100, 0)
+    return Plan(asked, trial, 1.0, list(points))
+
+
+def point(name: str, total: float, low: float, oversample: int = 10, factory: str = "") -> Point:
+    codec = {"kind": "faiss", "factory": factory} if factory else {"kind": "residual", "bytes": 8}
+    kept = Estimate(low + 0.01, low, low + 0.02)
+    return Point(
+        Candidate(name, codec), 8, total, kept, kept, 0.5, Setting(oversample, {}), {10: kept}, 1.0, 5.0, 9.0, 100.0
+    )
+
+
+def test_few_codes_are_tried_and_none_is_too_long() -> None:
+    assert ladder(384, None) == [4, 8, 16, 32, 64, 128]
+    assert ladder(384, 12) == [4, 8, 12]
+    assert ladder(10, 64) == [4, 8, 10]
+    assert (scout(384, 16).codec["factory"], scout(10, 4).codec["factory"]) == ("PQ16x8", "PCA8,PQ4x8")
+    assert [grid(20, size).codec["factory"] for size in (4, 16)] == ["PCAR8,SQ4", "PCAR20,SQ4"]
+    names = [one.name for one in rivals(384, 16, 8, ALL)]
+    assert names == [
+        "FAISS PCAR16,SQ8",
+        "FAISS PCAR64,RaBitQ",
+        "Codewell binary 16",
+        "Codewell dense 16",
+        "FAISS OPQ8_32,PQ8x8",
+        "FAISS PCA256,RQ8x8",
+        "Codewell residual 8",
+        "FAISS OPQ16_64,PQ16x8",
+        "FAISS PCA256,RQ16x8",
+        "Codewell residual 16",
+    ]
+    assert [one.is_offered for one in rivals(384, 16, 8, ALL)].count(False) == 1
+    assert {one.codec["kind"] for one in rivals(384, 16, None, ("binary",))} == {"binary"}
+
+
+@pytest.mark.parametrize(
+    ("points", "taken", "words"),
+    [
+        ([point("a", 12, 0.96), point("F", 11, 0.96, factory="PQ8x8")], "F", "FAISS wins: the other side's best is a,"),
+        ([point("a", 11, 0.96), point("F", 12, 0.99, factory="PQ8x8")], "a", "Codewell wins: the other side's best is"),
+        ([point("a", 11, 0.96, 3), point("F", 11, 0.96, 4, "PQ8x8")], "a", "Codewell wins"),
+        ([point("a", 11, 0.96), point("F", 11, 0.97, factory="PQ8x8")], "F", "are level: a and F cost the same"),
+        ([point("a", 11, 0.96), point("F", 9, 0.94, factory="PQ8x8")], "a", "none of FAISS's codes that were tried"),
+        (
+            [point("a", 12, 0.96), point("F", 13, 0.96, factory="PQ8x8"), point("R", 9, 0.96, factory="PCAR8,RaBitQ")],
+            "a",
+            "R would do better, but a collection cannot take it",
+        ),
+        ([point("a", 12, 0.93), point("F", 9, 0.94, factory="PQ8x8")], None, "The nearest is F, 9.0 bytes"),
+    ],
+)
+def test_the_cheapest_is_taken_and_who_wins_is_said(points: list[Point], taken: str | None, words: str) -> None:
+    made = plan(*points)
+    record = made.record()
+    assert (made.taken and made.taken.candidate.name) == taken
+    assert words in " ".join(record["sentences"])
+    assert record["take"] is None or record["take"]["codec"] == record["order"][0]
+    cheapest = min(points, key=lambda one: (one.total_bytes, -one.rescored.value))
+    assert made.frontier[0] is cheapest
+
+
+def test_budgets_choose_what_keeps_most_and_name_what_is_too_dear() -> None:
+    points = point("a", 20, 0.9), point("F", 10, 0.8, factory="PQ8x8")
+    assert plan(*points, budgets={"total_bytes": 20}).taken is points[0]
+    small = plan(*points, budgets={"ram_mb": 15})
+    assert small.taken is points[1]
+    assert small.missing(points[0]) == ["20.0 MB of RAM of 15"]
+    assert plan(*points, budgets={"latency_ms": 4}).missing(points[1]) == ["5.0 ms a search of 4"]
+    assert plan(*points, contract={"max_bytes": 7}).taken is None
+
+
+def test_recall_is_that_of_the_shortlist_or_of_its_best_codes() -> None:
+    found = Found(
+        shortlist=np.array([[5, 1, 3, 2, 4, 0]]),
+        scores=np.array([[1, 2, 9, 8, 3, 7]], np.float32),
+        truth=np.array([[3, 2, 1]]),
+    )
+    assert found.recall(2, 1, Stage.RESCORE).tolist() == [0.0]  # 5 and 1
+    assert found.recall(2, 2, Stage.RESCORE).tolist() == [1.0]
+    assert found.recall(3, 1, Stage.REFINE).tolist() == [2 / 3]  # 5, 1 and 3
+    assert found.recall(1, 3, Stage.REFINE).tolist() == [1.0]
+
+
+def test_a_shift_is_drift_where_it_is_large_and_no_chance() -> None:
+    certified = {"items": 500, "error": {"mean": 1.0, "std": 0.2}, "nearest": {"mean": 0.8, "std": 0.1}}
+
+    def now(items: int, error: float, nearest: float) -> Freshness:
+        figures = {"items": items, "error": {"mean": error, "std": 1}, "nearest": {"mean": nearest, "std": 1}}
+        return compared(certified, figures).status
+
+    assert now(500, 1.05, 0.78) is Freshness.FRESH
+    assert now(500, 1.12, 0.8) is Freshness.DRIFTING
+    assert now(500, 1.0, 0.7) is Freshness.STALE
+    assert now(500, 0.8, 0.8) is Freshness.STALE  # easier than what it was certified on is another kind, too
+    assert now(49, 9.0, 0.8) is Freshness.FRESH
+    figures = {"items": 60, "error": {"mean": 1.17, "std": 1}, "nearest": {"mean": 0.8, "std": 1}}
+    assert compared({**certified, "items": 20}, figures).status is Freshness.STALE
+    assert compared({**certified, "items": 10}, figures).status is Freshness.FRESH  # 0.85 of 1.02
