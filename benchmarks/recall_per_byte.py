@@ -26,6 +26,7 @@ import torch
 
 from benchmarks.datasets import SETS, VectorSet
 from models import (
+    MOST_STEPS,
     Code,
     Metric,
     ResidualConfig,
@@ -63,8 +64,9 @@ def by_faiss(factory: str) -> Callable[[Vectors, Metric, int], Code]:
 
 def codes(dim: int, size: int) -> Iterator[tuple[str, Callable[[Vectors, Metric, int], Code]]]:
     """Every code of `size` bytes for (n, dim) vectors, by name."""
-    yield "Codewell residual", ours({})
-    yield "Codewell, beams of 128", ours({"beam": 128, "refit_beam": 128})
+    if size <= MOST_STEPS:
+        yield "Codewell residual", ours({})
+        yield "Codewell, beams of 128", ours({"beam": 128, "refit_beam": 128})
     yield from ((name, by_faiss(name)) for name in factories(dim, size))
 
 

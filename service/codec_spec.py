@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError
 
 from models import (
     MOST_STEPS,
@@ -192,8 +192,16 @@ CodecSpec = Annotated[
 
 
 def codec_spec(given: Any) -> CodecSpec:
-    """The specification that was stored as JSON."""
-    spec: CodecSpec = TypeAdapter(CodecSpec).validate_python(given or {})
+    """The specification that was stored as JSON, or given by a command.
+
+    Raises:
+        BadConfig: naming the field.
+    """
+    try:
+        spec: CodecSpec = TypeAdapter(CodecSpec).validate_python(given or {})
+    except ValidationError as error:
+        wrong = error.errors(include_url=False)[0]
+        raise BadConfig(str((wrong["loc"] or ("codec",))[-1]), wrong["msg"]) from error
     return spec
 
 

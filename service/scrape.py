@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 
 from service.errors import CodewellError
-from service.jobs import JobState
+from service.jobs import JobKind, JobState
 from service.metrics import MOST_COLLECTIONS, Metrics
 from service.store.database import Database
 from service.store.tables import CollectionRow, GenerationRow, JobRow
@@ -124,7 +124,7 @@ def _of_database(told: Told) -> Iterator[Family]:
         "collection",
         "k",
     )
-    kinds = sorted({kind for kind, _ in told.jobs} | {"train", "rollback"})
+    kinds = sorted({kind for kind, _ in told.jobs} | set(JobKind))
     counts = [((kind, state), told.jobs.get((kind, state), 0)) for kind in kinds for state in JobState]
     yield _gauge("jobs", "Jobs by state", counts, "kind", "state")
 

@@ -9,18 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.additive import Tables, least, searched, widths
-
-
-def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-WORDS, TARGETS = drawn(3, 8, 12), drawn(200, 12, seed=1)
-
-
-def errors(codes: torch.Tensor, words: torch.Tensor = WORDS, targets: torch.Tensor = TARGETS) -> torch.Tensor:
-    decoded = torch.stack([words[m][codes[:, m].long()] for m in range(len(words))]).sum(dim=0)
-    return (targets - decoded).square().sum(dim=1)
+from tests.test_beam import TARGETS, WORDS, drawn, errors
 
 
 def test_a_beam_of_everything_finds_the_best_sum() -> None:

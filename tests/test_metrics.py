@@ -51,7 +51,7 @@ def test_a_scrape_says_what_the_database_and_the_views_say(tmp_path: Path) -> No
     assert told['generation_published_timestamp_seconds{collection="c"}'] == 123
     assert told['jobs{kind="train",state="failed"}'] == 2
     assert told['jobs{kind="train",state="running"}'] == 1
-    assert told['jobs{kind="rollback",state="queued"}'] == 0
+    assert [told[f'jobs{{kind="{kind}",state="queued"}}'] for kind in ("rollback", "plan")] == [0, 0]
     assert 'view_lag_changes{collection="c"}' not in told, "there is no view that could be behind"
 
     collection = codewell.catalog.open("c")

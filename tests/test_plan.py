@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from models import Estimate, Metric
-from service.compare.comparison import Candidate
+from service.codec_spec import codec_spec
+from service.compare.comparison import Candidate, candidates
 from service.compare.vectors import Sample
 from service.drift import Freshness, compared
 from service.planning.contenders import grid, ladder, rivals, scout
@@ -56,6 +57,13 @@ def test_few_codes_are_tried_and_none_is_too_long() -> None:
     ]
     assert [one.is_offered for one in rivals(384, 16, 8, ALL)].count(False) == 1
     assert {one.codec["kind"] for one in rivals(384, 16, None, ("binary",))} == {"binary"}
+
+
+@pytest.mark.parametrize("size", ladder(384, 256))
+def test_a_collection_can_have_whatever_is_offered_at_every_size(size: int) -> None:
+    for one in rivals(384, size, size, ALL) + candidates(384, size):
+        if one.is_offered:
+            codec_spec(one.codec).config(384)
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_a_write_that_would_be_too_much_writes_nothing(catalog: Catalog, quota: 
         collection.ingest([item(str(n), VECTORS[n]) for n in range(3, 4 + fits)], terms)
     assert [hit is None for hit in collection.get(["2", "3", "4"])] == [False, True, True]
     assert catalog.describe("a").items == 3
-    assert collection.ingest([item(str(n), VECTORS[n]) for n in range(3, 3 + fits)], terms).count is not None
+    collection.ingest([item(str(n), VECTORS[n]) for n in range(3, 3 + fits)], terms)
     assert catalog.describe("a").items == 3 + fits
     # what is there may be changed and removed, and what is removed makes room
     collection.ingest([item("0", VECTORS[9])], terms)

@@ -18,13 +18,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service import rights
 from service.api.problems import problem
 from service.api.reference import is_reference
+from service.api.signals import LIVE, READY
 from service.bootstrap import Codewell
 from service.errors import CodewellError, Unauthorized
 from service.keys import demanded
 from service.rights import EVERYTHING, NOTHING, Rights
 
-LIVE, READY = "/livez", "/readyz"
-"""What answers without a key, and the only routes that may be OPEN."""
 RIGHTS = "codewell.rights"
 """Where the connection holds what its caller may do."""
 BEARER = HTTPBearer(auto_error=False, description="`cw_…`, as `codewell key create` and POST /keys give it")

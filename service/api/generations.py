@@ -32,12 +32,12 @@ def read_recall(
     index: Literal[IndexKind.FAISS, IndexKind.BUCKETS] = IndexKind.FAISS,
     queries: Annotated[int, Query(ge=10, le=1_000, description="Live items that are asked for")] = 100,
     seconds: Annotated[float, Query(gt=0, le=60, description="How long it may take, about")] = 5.0,
-    filter: Annotated[str | None, Query(description="As a search has it, in JSON")] = None,  # noqa: A002
+    given: Annotated[str | None, Query(alias="filter", description="As a search has it, in JSON")] = None,
 ) -> RecallOut:
     """Where recall is lost, measured on live items now: to the codec, the shortlist or the filter, and what gives how
     much of it back at how many milliseconds.
     """
-    wanted = None if filter is None else intake.filter_of(filter)
+    wanted = None if given is None else intake.filter_of(given)
     most = codewell.settings.max_oversample
     return RecallOut.model_validate(collection.losses(index, wanted, queries, seconds, most))
 

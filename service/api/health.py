@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 
 from service.api.access import OPEN
 from service.api.dependencies import CodewellDep
+from service.api.signals import LIVE, READY
 
 router = APIRouter(tags=["health"])
 
@@ -24,13 +25,13 @@ class Ready(BaseModel):
     collections: int | None = Field(description="How many there are, for a caller who reaches them all")
 
 
-@router.get("/livez", dependencies=[OPEN])
+@router.get(LIVE, dependencies=[OPEN])
 async def livez() -> Alive:  # not `def`: it must answer when every thread is busy searching
     """200 while the process answers at all."""
     return Alive()
 
 
-@router.get("/readyz", dependencies=[OPEN])
+@router.get(READY, dependencies=[OPEN])
 def readyz(codewell: CodewellDep) -> Ready:
     """200 when the database answers and the views that the last server held are loaded and have come to the end of the
     log; 503 says what is missing.

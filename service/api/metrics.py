@@ -4,6 +4,7 @@ from fastapi import APIRouter, Response
 
 from service.api.access import READ
 from service.api.dependencies import CodewellDep
+from service.api.signals import METRICS
 from service.scrape import MEDIA_TYPE
 
 router = APIRouter(tags=["health"])
@@ -15,7 +16,7 @@ class PrometheusText(Response):
     media_type = MEDIA_TYPE
 
 
-@router.get("/metrics", response_class=PrometheusText, dependencies=[READ])
+@router.get(METRICS, response_class=PrometheusText, dependencies=[READ])
 def metrics(codewell: CodewellDep) -> PrometheusText:
     """What the server counts and how it stands, in Prometheus's text format; of all workers together.
 

@@ -10,8 +10,9 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api.access import READY, RIGHTS
+from service.api.access import RIGHTS
 from service.api.problems import problem
+from service.api.signals import READY
 from service.errors import RateExceeded
 from service.rights import NOTHING
 

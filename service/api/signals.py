@@ -21,7 +21,10 @@ METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 OTHER = "OTHER"
 UNMATCHED = "unmatched"
 """The route of a request that came to none: its path is unknown, or it was refused before, as without a valid key."""
-PROBES = ("/livez", "/readyz", "/metrics")
+LIVE, READY = "/livez", "/readyz"
+"""What answers without a key, and the only routes that may be OPEN."""
+METRICS = "/metrics"
+PROBES = (LIVE, READY, METRICS)
 """Asked every few seconds: where they succeed it is logged at the level debug."""
 CLOSED = 499
 """The status, in log and metrics, of a request whose caller went away before it was answered."""

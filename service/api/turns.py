@@ -11,16 +11,15 @@ from enum import StrEnum
 from anyio.to_thread import current_default_thread_limiter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.access import LIVE, READY
 from service.api.ndjson import is_ndjson
 from service.api.problems import problem
 from service.api.reference import is_reference
+from service.api.signals import LIVE, METRICS, READY
 from service.errors import Busy
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
 
-METRICS = "/metrics"
 SPARE_THREADS = 16
 """For what needs no turn: keys that are looked up, health, signals."""
 

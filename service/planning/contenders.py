@@ -2,13 +2,12 @@
 
 from collections.abc import Collection
 
-from models import factories
+from models import MOST_STEPS, factories
 from service.compare.comparison import Candidate
 
 LADDER = (4, 8, 16, 32, 64, 128)
 """Bytes of the codes that find out where the contract is within reach."""
 MOST_BYTES = 256
-"""Of a residual code."""
 
 
 def ladder(dim: int, max_bytes: int | None) -> list[int]:
@@ -40,8 +39,8 @@ def rivals(dim: int, size: int, other: int | None, kinds: Collection[str]) -> li
 
 
 def _best(dim: int, size: int) -> list[Candidate]:
-    residual = Candidate(f"Codewell residual {size}", {"kind": "residual", "bytes": size})
-    return [*_of(dim, size, "OPQ"), *_of(dim, size, "RQ"), residual]
+    ours = [Candidate(f"Codewell residual {size}", {"kind": "residual", "bytes": size})] if size <= MOST_STEPS else []
+    return [*_of(dim, size, "OPQ"), *_of(dim, size, "RQ"), *ours]
 
 
 def _of(dim: int, size: int, what: str) -> list[Candidate]:
