@@ -25,6 +25,8 @@ from service.reader import Reader
 from service.search import Plan, joined, reordered, search
 from service.store import payload, store
 
+LOOKS = 3
+"""Times that a search is made, each over a newer view, where a hit is deleted or replaced while it runs."""
 Block = tuple[RowArray, Vectors]
 """(n,) rows and their (n, D) vectors."""
 
@@ -69,7 +71,7 @@ class Searcher(Reader):
         deadline: Deadline | None = None,
     ) -> list[Answer]:
         """Answers queries over one and the same view, of `min_seq` or later; those with equal plans in one pass. When
-        the deadline comes, with what there is.
+        the deadline comes, with what there is. Where hits go while it looks, it looks again.
 
         Raises:
             ItemNotFound, InvalidInput; Unavailable: the log did not come to `min_seq` within `wait_seconds`; OutOfTime:
@@ -80,6 +82,18 @@ class Searcher(Reader):
         view = self.follower.view(min_seq, wait_seconds if left is None else min(wait_seconds, left))
         profile.count("queries", len(queries))
         profile.count("items", len(view))
+        for _ in range(LOOKS):
+            answers, gone = self._looked(queries, view, vectors, profile, deadline)
+            if not gone or deadline.over:
+                break
+            view = self.follower.catch_up()
+        self._observe(profile)
+        return answers
+
+    def _looked(
+        self, queries: Sequence[Query], view: View, vectors: bool, profile: Profile, deadline: Deadline
+    ) -> tuple[list[Answer], bool]:
+        """Answers over the view, and whether a hit was deleted or replaced between the view and the database."""
         with profile.stage("query"):
             asked = self._asked([self._tuned(query, view) for query in queries], view, profile)
         passes: dict[tuple[Mode, Plan, Filter | None], list[Asked]] = {}
@@ -102,9 +116,7 @@ class Searcher(Reader):
             elif one.query.diversity:
                 with profile.stage("diversity"):
                     self._diversify(one, view)
-        answers = self._answers(asked, view, vectors, profile)
-        self._observe(profile)
-        return answers
+        return self._answers(asked, view, vectors, profile)
 
     def _tuned(self, query: Query, view: View) -> Query:
         if not query.tuned or view.generation_id is None:
@@ -276,7 +288,10 @@ class Searcher(Reader):
         one.scores = np.array([score for _, score in members], np.float32)
         one.expected, one.more = len(members), False
 
-    def _answers(self, asked: Sequence[Asked], view: View, vectors: bool, profile: Profile) -> list[Answer]:
+    def _answers(
+        self, asked: Sequence[Asked], view: View, vectors: bool, profile: Profile
+    ) -> tuple[list[Answer], bool]:
+        """The hits with what the database has of them, and whether one of them is gone."""
         with profile.stage("documents"), self._database.reading() as session:
             every_row = sorted({row for one in asked for row in one.rows.tolist()})
             items = store.items_by_row(session, self.id, every_row)
@@ -299,7 +314,7 @@ class Searcher(Reader):
             paged = one.more and reason is None and not one.query.diversity
             seen = one.query.seen | frozenset(one.rows.tolist()) if paged else frozenset()
             answers.append(Answer(hits, view.generation_id, reason, seen, one.warning, profile))
-        return answers
+        return answers, len(items) < len(every_row)
 
     def _explained(self, one: Asked, view: View, profile: Profile) -> dict[int, Explanation]:
         latents = self._latents(view, f"{one.query.field}explain")

@@ -53,9 +53,9 @@ CODECS: dict[str, Callable[[], Codec]] = {
     "sparse-batch": lambda: started_codec(SparseConfig(64, 8, Sparsity.BATCH_TOPK), Metric.COSINE),
     "sparse-l1": lambda: started_codec(SparseConfig(64, 8, Sparsity.L1), Metric.IP),
     "binary": lambda: started_codec(BinaryConfig(64), Metric.COSINE),
-    "residual": lambda: started_codec(ResidualConfig(4), Metric.COSINE),
-    "residual-l2": lambda: started_codec(ResidualConfig(4), Metric.L2),
-    "residual-ip": lambda: started_codec(ResidualConfig(4), Metric.IP),
+    "residual": lambda: started_codec(ResidualConfig(4, beam=8), Metric.COSINE),
+    "residual-l2": lambda: started_codec(ResidualConfig(4, beam=8), Metric.L2),
+    "residual-ip": lambda: started_codec(ResidualConfig(4, beam=8), Metric.IP),
     "faiss-pq": lambda: started_codec(QuantizerConfig("PQ8x8"), Metric.COSINE),
     "faiss-opq": lambda: started_codec(QuantizerConfig("OPQ3_6,PQ6x8"), Metric.L2),
     "faiss-rq": lambda: started_codec(QuantizerConfig("PCA7,RQ4x8"), Metric.COSINE),
@@ -199,7 +199,7 @@ TRAINED: dict[str, CodecConfig] = {
     "variational": VariationalConfig(4, LatentType.INT8, decoder_hidden=(8,)),
     "sparse": SparseConfig(latents=32, k=4),
     "binary": BinaryConfig(16),
-    "residual": ResidualConfig(3),
+    "residual": ResidualConfig(3, beam=8),
     "faiss": QuantizerConfig("OPQ2,PQ2x8"),
 }
 

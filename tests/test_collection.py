@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
 from models import Metric, TrainingStopped, Vectors, exact_neighbours
 from service.catalog import Catalog
@@ -19,7 +20,8 @@ from service.item import Malformed, NewItem
 from service.query import Example, Query
 from service.receipt import ItemStatus
 from service.search import Plan, Stage
-from service.store import schema
+from service.searcher import LOOKS
+from service.store import schema, store
 from service.store.database import Database
 from service.store.tables import CodeRow, GenerationRow
 from service.terms import Terms
@@ -94,6 +96,29 @@ def test_a_query_by_id_finds_the_others(collection: Collection) -> None:
     assert answer.partial_reason is None
     with pytest.raises(ItemNotFound):
         collection.search([Query((Example(id="none"),), query.plan)])
+
+
+@pytest.mark.parametrize(("times", "short"), [(1, 0), (LOOKS, 1)], ids=["once", "each-time"])
+def test_a_hit_that_goes_during_the_search_makes_room_for_the_next(
+    collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int, short: int
+) -> None:
+    """Another process deletes the nearest between the search and the reading of its documents."""
+    database, catalog = catalog_of(tmp_path)
+    collection.ingest([item(str(n), VECTORS[n]) for n in range(50)])
+    order = nearest(collection, VECTORS[7], 20)
+    doomed, read = iter(order[:times]), store.items_by_row
+
+    def late(session: Session, collection_id: int, rows: Sequence[int]) -> dict[int, store.Item]:
+        if (gone := next(doomed, None)) is not None:
+            catalog.open("c").delete([gone])
+        return read(session, collection_id, rows)
+
+    monkeypatch.setattr(store, "items_by_row", late)
+    query = Query((Example(vector=VECTORS[7]),), Plan(10, 10, IndexKind.FAISS, Stage.RESCORE))
+    (answer,) = collection.search([query])
+    assert [hit.item.item_id for hit in answer.hits] == order[times : times + 10 - short]
+    assert answer.partial_reason == (f"{short} items were deleted or replaced during the search" if short else None)
+    database.close()
 
 
 def test_text_needs_an_encoder(collection: Collection) -> None:
