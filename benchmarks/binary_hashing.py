@@ -15,8 +15,9 @@ import numpy as np
 import torch
 
 from models import LearnedCodec, Metric, TrainingConfig, Vectors, exact_neighbours, normalized, recall, top, train
-from models.binary import BinaryAutoencoder, BinaryConfig
+from models.binary import BinaryAutoencoder
 from models.binary_codec import BinaryCodec
+from models.configs import BinaryConfig
 
 Activations = Callable[[Vectors], Vectors]
 

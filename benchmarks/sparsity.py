@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from models import Metric, TrainingConfig, Vectors, exact_neighbours, prepared, recall, train
-from models.sparse import SparseAutoencoder, SparseConfig, Sparsity
+from models.configs import SparseConfig, Sparsity
+from models.sparse import SparseAutoencoder
 from models.sparse_codec import SparseCodec
 from service.index.buckets import BucketIndex
 from service.index.sparse import SparseIndex

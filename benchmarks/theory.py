@@ -36,7 +36,8 @@ from models import (
     train,
 )
 from models.autoencoder import Autoencoder
-from models.variational import VariationalAutoencoder, VariationalConfig
+from models.configs import VariationalConfig
+from models.variational import VariationalAutoencoder
 
 Model = TypeVar("Model", bound=Autoencoder)
 PLAIN = Corruption(CorruptionKind.NONE, 0.0)

@@ -1,11 +1,24 @@
-"""Trained autoencoders that keep a vector in a few bytes. Knows no SQL, no HTTP and nothing of the service."""
+"""Trained autoencoders that keep a vector in a few bytes. Knows no SQL, no HTTP and nothing of the service.
 
-from models.binary import BinaryAutoencoder, BinaryConfig
-from models.checkpoint import Epoch
+What needs torch is imported when it is first asked for: whoever only searches codes does without.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from models.codec import Codec
 from models.comparison import Code, Kept, factories, kept
+from models.configs import (
+    MOST_STEPS,
+    BinaryConfig,
+    DenseConfig,
+    LatentType,
+    ResidualConfig,
+    SparseConfig,
+    Sparsity,
+    VariationalConfig,
+)
 from models.corruption import Corruption, CorruptionKind
-from models.dense import DenseAutoencoder, DenseConfig
 from models.errors import (
     BadCodes,
     BadConfig,
@@ -17,21 +30,54 @@ from models.errors import (
     TrainingStopped,
 )
 from models.evaluation import Estimate, Neighbours, estimated, exact_neighbours, interval, merged, recall, top
-from models.faiss_code import faiss_code
+from models.factory import QuantizerConfig
 from models.flat import FlatCodec
 from models.kinds import CodecConfig, Fitted, fit, kind_of, load_codec
-from models.learned import LearnedCodec
-from models.metric import Codes, Metric, Scores, Vectors, normalized, paired_scores, prepared, score_matrix
-from models.portrait import Portrait, can_draw
-from models.quantizers import QuantizerConfig
-from models.residual import MOST_STEPS, ResidualAutoencoder, ResidualConfig
+from models.metric import (
+    Codes,
+    Metric,
+    Scores,
+    Vectors,
+    decoded_scores,
+    normalized,
+    paired_scores,
+    prepared,
+    score_matrix,
+)
 from models.residual_codec import ResidualCodec
-from models.scalar_code import LatentType
 from models.space import FloatSpace, ProductSpace, ScalarSpace, Space, SparseSpace
-from models.sparse import SparseAutoencoder, SparseConfig, Sparsity
-from models.sparse_codec import Contributions, SparseCodec, decoded_scores
-from models.training import TrainingConfig, TrainingRun, train
-from models.variational import VariationalAutoencoder, VariationalConfig
+from models.training_config import TrainingConfig
+
+if TYPE_CHECKING:
+    from models.binary import BinaryAutoencoder
+    from models.checkpoint import Epoch
+    from models.dense import DenseAutoencoder
+    from models.faiss_code import faiss_code
+    from models.learned import LearnedCodec
+    from models.portrait import Portrait, can_draw
+    from models.residual import ResidualAutoencoder
+    from models.sparse import SparseAutoencoder
+    from models.sparse_codec import Contributions, SparseCodec
+    from models.training import TrainingRun, train
+    from models.variational import VariationalAutoencoder
+
+LATER = {
+    "BinaryAutoencoder": "binary",
+    "Contributions": "sparse_codec",
+    "DenseAutoencoder": "dense",
+    "Epoch": "checkpoint",
+    "LearnedCodec": "learned",
+    "Portrait": "portrait",
+    "ResidualAutoencoder": "residual",
+    "SparseAutoencoder": "sparse",
+    "SparseCodec": "sparse_codec",
+    "TrainingRun": "training",
+    "VariationalAutoencoder": "variational",
+    "can_draw": "portrait",
+    "faiss_code": "faiss_code",
+    "train": "training",
+}
+"""The modules of what is imported when it is first asked for."""
 
 __all__ = [
     "MOST_STEPS",
@@ -103,3 +149,10 @@ __all__ = [
     "top",
     "train",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What is in `LATER` (PEP 562)."""
+    if name not in LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"models.{LATER[name]}"), name)

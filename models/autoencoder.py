@@ -87,9 +87,9 @@ class Autoencoder(nn.Module, ABC):
     def unpack(self, codes: Tensor) -> Tensor:
         """(n, code_bytes) uint8 to the (n, m) latents they stand for."""
 
-    @abstractmethod
     def space(self) -> Space:
-        """How an index reads the codes."""
+        """How an index reads the codes; a kind with a codec of its own says it there."""
+        raise NotImplementedError
 
     def forget_decoder(self) -> None:
         """Drops what only `decode` needs, where there is much of it: this copy will only encode."""

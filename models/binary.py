@@ -1,14 +1,11 @@
 """Semantic hashing: a vector as b bits. Knows no index, no hash table and no training loop."""
 
-from dataclasses import dataclass
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.autoencoder import Autoencoder
-from models.errors import BadConfig
+from models.configs import BinaryConfig
 from models.metric import Metric
 from models.space import ProductSpace
 
@@ -26,43 +23,6 @@ it turns some bits into copies of others."""
 REACH = 4.0
 """Standard deviation of the activations at the start. As Adam's steps do not depend on it, the larger it is, the finer
 training turns the hyperplanes."""
-
-
-@dataclass(frozen=True)
-class BinaryConfig:
-    """How many bits, and what they are asked for besides the reconstruction."""
-
-    bits: int = 256
-    """b, a multiple of 8: a code has b / 8 bytes."""
-    similarity: float = 0.5
-    """Weight of the neighbours' order among codes; 0 leaves a plain autoencoder."""
-    temperature: float = 0.05
-    """Of the softmax over similarities: the smaller, the more the nearest count."""
-    balance: float = 0.1
-    """Weight of the bits' squared means: every bit set in half of the codes."""
-    decorrelation: float = 0.03
-    """Weight of the squared products of different bits: no bit says what another one said."""
-    noise: float = 0.1
-    """Standard deviation of Gaussian noise before the threshold, in units of the activations' own at the start."""
-
-    def __post_init__(self) -> None:
-        if self.bits % 8 or not 8 <= self.bits <= 65_536:
-            raise BadConfig("bits", f"{self.bits} is not a multiple of 8 between 8 and 65536")
-        if not self.temperature > 0:
-            raise BadConfig("temperature", f"{self.temperature} is not above 0")
-        for name in ("similarity", "balance", "decorrelation", "noise"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise BadConfig(name, f"{getattr(self, name)} is not a number from 0 upwards")
-
-    def code_bytes(self, dim: int) -> int:
-        """Bytes of a code of a (D,) vector."""
-        del dim
-        return self.bits // 8
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "BinaryConfig":
-        """The configuration that `dataclasses.asdict` and JSON wrote."""
-        return cls(**values)
 
 
 class BinaryAutoencoder(Autoencoder):

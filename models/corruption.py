@@ -5,11 +5,13 @@ Vincent et al., "Stacked Denoising Autoencoders", JMLR 2010, section 3.2.
 
 from dataclasses import dataclass
 from enum import StrEnum
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from models.errors import BadConfig
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 EXTREME = 2.0
 """Salt and pepper, in standard deviations from the mean."""
@@ -41,8 +43,10 @@ class Corruption:
         if not 0 <= self.level <= highest:
             raise BadConfig("corruption.level", f"{self.level} is not between 0 and {highest:g} for {self.kind}")
 
-    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(self, x: "Tensor", generator: "torch.Generator") -> "Tensor":
         """X + c, with c drawn from `generator`. (n, D) to (n, D); x itself is not changed."""
+        import torch  # a configuration that is only read needs none of it
+
         if self.kind is CorruptionKind.NONE or self.level == 0:
             return x
         if self.kind is CorruptionKind.GAUSSIAN:

@@ -1,68 +1,15 @@
 """The dense autoencoder; denoising when its input is corrupted. Knows no training loop."""
 
-from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from models.autoencoder import Autoencoder
-from models.corruption import Corruption, CorruptionKind
-from models.errors import BadConfig
+from models.configs import DenseConfig
 from models.metric import Metric
-from models.scalar_code import LatentType, ScalarCode
+from models.scalar_code import ScalarCode
 from models.space import ScalarSpace
-
-
-@dataclass(frozen=True)
-class DenseConfig:
-    """The shape of a dense autoencoder and how it is kept honest."""
-
-    latents: int = 128
-    """m, the numbers a vector is reduced to."""
-    latent_type: LatentType = LatentType.INT4
-    """How each is stored: a code has latents * bits / 8 bytes."""
-    hidden: tuple[int, ...] = ()
-    """Widths of the encoder's hidden layers from the input towards the latents; none makes it linear."""
-    decoder_hidden: tuple[int, ...] = (1024,)
-    """Widths of the decoder's hidden layers from the latents towards the output; none makes it linear."""
-    corruption: Corruption = field(default_factory=Corruption)
-    """The c of x + c; kind "none" for a plain autoencoder."""
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.latents <= 65_536:
-            raise BadConfig("latents", f"{self.latents} is not between 1 and 65536")
-        for name, widths in (("hidden", self.hidden), ("decoder_hidden", self.decoder_hidden)):
-            if len(widths) > 4 or any(not 1 <= width <= 65_536 for width in widths):
-                raise BadConfig(name, f"{list(widths)} is not a list of up to 4 widths between 1 and 65536")
-
-    def code_bytes(self, dim: int) -> int:
-        """Bytes of a code of a (D,) vector."""
-        del dim
-        return self.latent_type.code_bytes(self.latents)
-
-    @classmethod
-    def for_bytes(cls, dim: int, code_bytes: int, **others: Any) -> "DenseConfig":
-        """The shape for (D,) vectors and a code of at most `code_bytes`: the finest type in which D latents fit, else
-        as many int4 latents as fit (two coarse numbers keep more neighbours than one fine one).
-        """
-        for latent_type in LatentType:
-            if dim * latent_type.bits <= 8 * code_bytes:
-                return cls(latents=dim, latent_type=latent_type, **others)
-        return cls(latents=2 * code_bytes, latent_type=LatentType.INT4, **others)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "DenseConfig":
-        """The configuration that `dataclasses.asdict` and JSON wrote."""
-        corruption = values["corruption"]
-        return cls(
-            latents=values["latents"],
-            latent_type=LatentType(values["latent_type"]),
-            hidden=tuple(values["hidden"]),
-            decoder_hidden=tuple(values["decoder_hidden"]),
-            corruption=Corruption(CorruptionKind(corruption["kind"]), corruption["level"]),
-        )
 
 
 class DenseAutoencoder(Autoencoder):

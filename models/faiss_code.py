@@ -3,8 +3,8 @@
 import faiss
 
 from models.comparison import Code
+from models.factory import BEAM
 from models.metric import Metric, Vectors
-from models.quantizers import BEAM
 
 
 def faiss_code(factory: str, vectors: Vectors, metric: Metric) -> Code:

@@ -1,46 +1,52 @@
-"""Every kind of codec by name: made, trained, and read back. Knows no architecture's insides."""
+"""Every kind of codec by name: made, trained, and read back. Knows no architecture's insides.
 
-from collections.abc import Callable
+What imports torch is imported by the kind that needs it: a FlatCodec or ResidualCodec is read and searched without.
+"""
+
+from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from models.autoencoder import Autoencoder
-from models.binary import BinaryAutoencoder, BinaryConfig
-from models.binary_codec import BinaryCodec
 from models.codec import Codec
-from models.dense import DenseAutoencoder, DenseConfig
+from models.configs import BinaryConfig, DenseConfig, ResidualConfig, SparseConfig, VariationalConfig
 from models.errors import DamagedCodec
-from models.learned import LearnedCodec
+from models.factory import QuantizerConfig
 from models.metric import Metric, Vectors
-from models.quantizer_training import train_quantizer
-from models.quantizers import Quantizer, QuantizerConfig, ResidualQuantizer, quantizer
-from models.residual import ResidualAutoencoder, ResidualConfig
 from models.residual_codec import ResidualCodec
-from models.residual_training import train_residual
 from models.saving import loaded
-from models.sparse import SparseAutoencoder, SparseConfig
-from models.sparse_codec import SparseCodec
-from models.training import Progress, TrainingConfig, TrainingRun, train
-from models.variational import VariationalAutoencoder, VariationalConfig
+from models.training_config import TrainingConfig
+
+if TYPE_CHECKING:
+    from models.training import Progress, TrainingRun
 
 CodecConfig = DenseConfig | VariationalConfig | SparseConfig | BinaryConfig | ResidualConfig | QuantizerConfig
 
 
 class Kind(NamedTuple):
-    """An architecture and what it is configured by."""
+    """What an architecture is configured by, and where it and its codec are."""
 
-    architecture: Callable[[int, Any], Autoencoder]
     config: type[Any]
-    codec: type[LearnedCodec] = LearnedCodec
+    architecture_at: str
+    codec_at: str = "models.learned:LearnedCodec"
+
+    @property
+    def architecture(self) -> Any:
+        """Called with a dimension and a configuration, it makes an Autoencoder."""
+        return _imported(self.architecture_at)
+
+    @property
+    def codec(self) -> Any:
+        """The class of LearnedCodec that such an autoencoder becomes."""
+        return _imported(self.codec_at)
 
 
 KINDS: dict[str, Kind] = {
-    "dense": Kind(DenseAutoencoder, DenseConfig),
-    "variational": Kind(VariationalAutoencoder, VariationalConfig),
-    "sparse": Kind(SparseAutoencoder, SparseConfig, SparseCodec),
-    "binary": Kind(BinaryAutoencoder, BinaryConfig, BinaryCodec),
-    "residual": Kind(ResidualAutoencoder, ResidualConfig, ResidualCodec),
-    "faiss": Kind(quantizer, QuantizerConfig),
+    "dense": Kind(DenseConfig, "models.dense:DenseAutoencoder"),
+    "variational": Kind(VariationalConfig, "models.variational:VariationalAutoencoder"),
+    "sparse": Kind(SparseConfig, "models.sparse:SparseAutoencoder", "models.sparse_codec:SparseCodec"),
+    "binary": Kind(BinaryConfig, "models.binary:BinaryAutoencoder", "models.binary_codec:BinaryCodec"),
+    "residual": Kind(ResidualConfig, "models.residual:ResidualAutoencoder"),
+    "faiss": Kind(QuantizerConfig, "models.quantizers:quantizer"),
 }
 
 
@@ -53,7 +59,7 @@ class Fitted(NamedTuple):
     """A trained codec and how its training went."""
 
     codec: Codec
-    run: TrainingRun
+    run: "TrainingRun"
 
 
 def fit(
@@ -62,7 +68,7 @@ def fit(
     metric: Metric,
     training: TrainingConfig,
     *,
-    progress: Progress | None = None,
+    progress: "Progress | None" = None,
     checkpoint: Path | None = None,
 ) -> Fitted:
     """Trains a codec of the configuration's kind on (n, D) float32 vectors, prepared for the metric.
@@ -70,15 +76,19 @@ def fit(
     Raises:
         TooFewVectors, TrainingStopped: see `train`.
     """
+    from models.quantizer_training import train_quantizer
+    from models.residual_training import train_residual
+    from models.training import train
+
     kind = kind_of(config)
     model = kind.architecture(vectors.shape[1], config)
-    if isinstance(model, Quantizer | ResidualQuantizer):
+    if isinstance(config, QuantizerConfig):
         run = train_quantizer(model, vectors, metric, training, progress=progress)
-    elif isinstance(model, ResidualAutoencoder):  # its codebooks are no weights that a gradient descends
+    elif isinstance(config, ResidualConfig):  # its codebooks are no weights that a gradient descends
         run = train_residual(model, vectors, metric, training, progress=progress, checkpoint=checkpoint)
     else:
         run = train(model, vectors, training, progress=progress, checkpoint=checkpoint)
-    return Fitted(_codec(kind, model)(model, metric), run)
+    return Fitted(ResidualCodec.of(model, metric) if _additive(config) else kind.codec(model, metric), run)
 
 
 def load_codec(data: bytes) -> Codec:
@@ -89,15 +99,23 @@ def load_codec(data: bytes) -> Codec:
     """
     about, tensors = loaded(data)
     try:
-        kind = KINDS[about["kind"]]
-        model = kind.architecture(about["dim"], kind.config.from_dict(about["config"]))
-        return _codec(kind, model).restored(model, Metric(about["metric"]), tensors)
+        kind, dim, metric = KINDS[about["kind"]], about["dim"], Metric(about["metric"])
+        config = kind.config.from_dict(about["config"])
+        if _additive(config):
+            return ResidualCodec(config, dim, metric, tensors)
+        codec: Codec = kind.codec.restored(kind.architecture(dim, config), metric, tensors)
+        return codec
     except (KeyError, ValueError, TypeError) as error:
         if isinstance(error, DamagedCodec):
             raise
         raise DamagedCodec(f"the codec's description is not one: {error}") from error
 
 
-def _codec(kind: Kind, model: Any) -> type[LearnedCodec]:
+def _additive(config: CodecConfig) -> bool:
     """FAISS's residual quantiser is coded and searched as the residual autoencoder is."""
-    return ResidualCodec if isinstance(model, ResidualAutoencoder) else kind.codec
+    return isinstance(config, ResidualConfig) or (isinstance(config, QuantizerConfig) and config.additive)
+
+
+def _imported(place: str) -> Any:
+    module, name = place.split(":")
+    return getattr(import_module(module), name)

@@ -29,7 +29,7 @@ class LearnedCodec(Codec):
         self.metric = metric
         self.code_bytes = model.code_bytes
         weights = {
-            name: tensor.detach().cpu().to(_stored_type(model, name, tensor), copy=True)
+            name: tensor.detach().cpu().to(stored_type(model, name, tensor), copy=True)
             for name, tensor in model.state_dict().items()
         }
         self._decoder = copy.deepcopy(model).cpu().eval().requires_grad_(False)
@@ -70,7 +70,7 @@ class LearnedCodec(Codec):
         """Safetensors; the JSON in its metadata carries kind, configuration and the weights' checksum."""
         about = {"kind": self.kind, "dim": self.dim, "metric": self.metric, "config": asdict(self.config)}
         weights = self._decoder.state_dict()
-        stored = {name: tensor.to(_stored_type(self._decoder, name, tensor)) for name, tensor in weights.items()}
+        stored = {name: tensor.to(stored_type(self._decoder, name, tensor)) for name, tensor in weights.items()}
         return saved(about, {name: tensor.numpy() for name, tensor in stored.items()})
 
     @property
@@ -101,7 +101,8 @@ class LearnedCodec(Codec):
             return self._decoder.decode(self._decoder.unpack(torch.from_numpy(codes))).numpy()
 
 
-def _stored_type(model: Autoencoder, name: str, tensor: Tensor) -> torch.dtype:
+def stored_type(model: Autoencoder, name: str, tensor: Tensor) -> torch.dtype:
+    """How a weight is kept."""
     return torch.float16 if tensor.ndim >= 2 and name not in model.exact else torch.float32
 
 

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from models.residual import CODEWORDS, ResidualAutoencoder
+from models.configs import CODEWORDS
+from models.residual import ResidualAutoencoder
 
 ROUNDS, PRIOR = 3, 20.0
 

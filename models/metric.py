@@ -60,3 +60,12 @@ def paired_scores(queries: Vectors, vectors: Vectors, metric: Metric) -> Scores:
     norms = np.linalg.norm(queries, axis=1)[:, None] * np.linalg.norm(vectors, axis=2)
     cosines = np.divide(scores, norms, out=np.zeros_like(scores), where=norms > 0)
     return np.asarray(np.clip(cosines, -1, 1), np.float32)
+
+
+def decoded_scores(products: Scores, squares: Scores, metric: Metric) -> Scores:
+    """Scores of decoded vectors from <q, x_hat> and |x_hat|^2, up to what is the same for all vectors of a query."""
+    if metric is Metric.IP:
+        return np.asarray(products, np.float32)
+    if metric is Metric.L2:
+        return np.asarray(2 * products - squares, np.float32)
+    return np.asarray(products / np.sqrt(np.maximum(squares, np.float32(1e-30))), np.float32)

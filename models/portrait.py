@@ -13,13 +13,11 @@ import numpy as np
 import torch
 
 from models import plots
-from models.binary import BinaryConfig
 from models.codec import Codec
+from models.configs import BinaryConfig, DenseConfig, LatentType, SparseConfig
 from models.corruption import Corruption, CorruptionKind
-from models.dense import DenseConfig
 from models.metric import Vectors
-from models.scalar_code import LatentType, ScalarCode
-from models.sparse import SparseConfig
+from models.scalar_code import ScalarCode
 from models.training import TrainingRun
 
 SAMPLE, DOTS = 4_000, 1_500

@@ -12,14 +12,15 @@ from torch import Tensor
 
 from models.autoencoder import Autoencoder
 from models.checkpoint import Epoch
+from models.configs import CODEWORDS, LatentType
 from models.errors import TooFewVectors, TooLittleTime
 from models.evaluation import exact_neighbours
+from models.factory import BEAM, SCALARS, Shape
 from models.lengths import fit_lengths
 from models.metric import Metric, Vectors
-from models.quantizers import BEAM, SCALARS, Quantizer, ResidualQuantizer, Shape
-from models.residual import CODEWORDS
-from models.scalar_code import LatentType
-from models.training import FEWEST, TELL_SECONDS, Progress, TrainingConfig, TrainingRun
+from models.quantizers import Quantizer, ResidualQuantizer
+from models.training import FEWEST, TELL_SECONDS, Progress, TrainingRun
+from models.training_config import TrainingConfig
 
 MOST_VECTORS, MOST_NUMBERS = 65_536, 2**25
 """Trained on: k-means takes 256 a codeword at most, and 134 MB of them are enough for whoever has longer ones."""

@@ -1,59 +1,12 @@
 """The residual autoencoder: a code is one codeword a step, a vector is their sum. Knows no training loop."""
 
-from dataclasses import dataclass
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from models.additive import Tables, searched
 from models.autoencoder import Autoencoder
-from models.errors import BadConfig
+from models.configs import CODEWORDS, ResidualConfig
 from models.metric import Metric
-from models.space import ProductSpace
-
-CODEWORDS = 256
-"""Of a step: its index is one byte."""
-MOST_STEPS = 64
-"""A search by tables holds 128 KB for each pair of them: 528 MB."""
-
-
-@dataclass(frozen=True)
-class ResidualConfig:
-    """The shape of a residual autoencoder, and how hard it looks for its codes."""
-
-    steps: int = 32
-    """M, the bytes of a code."""
-    components: int = 256
-    """D, the leading principal axes in which codewords live; a vector's dimension where that is less."""
-    beam: int = 64
-    """Partial codes kept while a vector is encoded, on average over the steps: 16 are three times as fast; 128, here
-    and for `refit_beam`, half as fast, and may keep some tenths of a point more."""
-    refit_beam: int = 32
-    """The same while codebooks are refitted."""
-    training_beam: int = 5
-    """The same while they grow."""
-
-    def __post_init__(self) -> None:
-        for name, most in (
-            ("steps", MOST_STEPS),
-            ("components", 1_024),
-            ("beam", 256),
-            ("refit_beam", 256),
-            ("training_beam", 256),
-        ):
-            if not 1 <= getattr(self, name) <= most:
-                raise BadConfig(name, f"{getattr(self, name)} is not between 1 and {most}")
-
-    def code_bytes(self, dim: int) -> int:
-        """Bytes of a code of a (D,) vector."""
-        del dim
-        return self.steps
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "ResidualConfig":
-        """The configuration that `dataclasses.asdict` and JSON wrote."""
-        return cls(**values)
 
 
 class ResidualAutoencoder(Autoencoder):
@@ -83,7 +36,7 @@ class ResidualAutoencoder(Autoencoder):
     lengths: Tensor
     """(M, 256) shares of |z|^2, which add up to about it"""
     pull: Tensor
-    """Under cosine, what a score loses for each unit of |x_hat|^2: see `points`"""
+    """Under cosine, what a score loses for each unit of |x_hat|^2: see ResidualCodec.points"""
 
     def __init__(self, dim: int, config: ResidualConfig) -> None:
         components = min(config.components, dim)
@@ -99,12 +52,6 @@ class ResidualAutoencoder(Autoencoder):
     def code_bytes(self) -> int:
         """Bytes of one code."""
         return self.config.code_bytes(self.dim)
-
-    def double(self) -> "ResidualAutoencoder":
-        """What projects a vector, in float64; codebooks stay as they are, for the search rounds them anyway."""
-        for name in ("mean", "scale", "principal"):
-            setattr(self, name, getattr(self, name).double())
-        return self
 
     def start(self, sample: Tensor, generator: torch.Generator) -> None:
         """Mean, scale and principal axes; the codebooks come with the training."""
@@ -163,22 +110,3 @@ class ResidualAutoencoder(Autoencoder):
         """The squared error, which nothing here descends: see models/residual_training.py."""
         del generator
         return self.error(x)
-
-    def space(self) -> ProductSpace:
-        """A byte's point is its codeword and its share of |z|^2; a score adds up M products with one query."""
-        points = torch.cat((self.codebooks, self.lengths[:, :, None]), dim=2)
-        return ProductSpace(points.float().numpy(), additive=True)
-
-    def points(self, x: Tensor, metric: Metric) -> Tensor:
-        """(q, dim) queries to (q, D + 1): <p, (z, |z|^2)> orders codes as the metric does, up to a query's constant.
-
-        ip:      <q, x_hat>, which asks for no length
-        l2:      <h(q), z> - |z|^2 / 2
-        cosine:  <q, x_hat> / |x_hat|, linear in |x_hat|^2 about its mean: <q, x_hat> - pull |x_hat|^2
-        """
-        if metric is Metric.L2:
-            return torch.nn.functional.pad(self.encode(x), (0, 1), value=-0.5)
-        if metric is Metric.IP:
-            return torch.nn.functional.pad(x @ self.principal, (0, 1))
-        against = (x - 2 * self.pull * self.mean) @ self.principal
-        return torch.nn.functional.pad(against, (0, 1), value=-float(self.pull * self.scale))

@@ -1,50 +1,130 @@
-"""A residual autoencoder as a codec: its leading bytes are its buckets. Knows no index and no training."""
+"""A residual autoencoder as a codec: its leading bytes are its buckets. Knows no index and no training.
 
+Only encoding imports torch: a process that searches does without its start and its 200 MB.
+"""
+
+from dataclasses import asdict
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from models.additive import MAPPED, Tables, searched
-from models.blocks import mapped
-from models.codec import WIDEST_BUCKET_KEY
-from models.device import device_named
-from models.learned import LearnedCodec
+from models.codec import WIDEST_BUCKET_KEY, Codec
+from models.configs import CODEWORDS, ResidualConfig
+from models.errors import DamagedCodec
+from models.factory import QuantizerConfig
 from models.metric import Codes, Metric, Scores, Vectors
-from models.residual import CODEWORDS, ResidualAutoencoder
+from models.saving import Tensors, saved
+from models.space import ProductSpace
+
+if TYPE_CHECKING:
+    import torch
+
+    from models.additive import Tables
+    from models.residual import ResidualAutoencoder
+
+Doubles = NDArray[np.float64]
 
 
-class ResidualCodec(LearnedCodec):
-    """Codes of one byte a step; see ResidualAutoencoder.
+class ResidualCodec(Codec):
+    """Codes of one byte a step; see ResidualAutoencoder, whose equations these are.
 
     There is one table of buckets: a code's address is its first byte, or its first two where there are codes enough.
+    Vectors are projected in float64, so that a code does not change with the batch that its vector came in.
     """
 
-    _encoder: ResidualAutoencoder
-    _decoder: ResidualAutoencoder
-
-    def __init__(self, model: ResidualAutoencoder, metric: Metric) -> None:
-        super().__init__(model, metric)
-        self._encoder.codebooks = self._decoder.codebooks  # one copy is enough
+    def __init__(self, config: ResidualConfig | QuantizerConfig, dim: int, metric: Metric, tensors: Tensors) -> None:
+        """Raises DamagedCodec where the tensors are not those of such a codec."""
+        self.kind = "faiss" if isinstance(config, QuantizerConfig) else "residual"  # type: ignore[misc]
+        self.config = config
+        self.dim, self.metric, self.code_bytes = dim, metric, config.steps
+        components = config.shape(dim).width if isinstance(config, QuantizerConfig) else min(config.components, dim)
+        shapes = self._shapes(components)
+        if {name: tensor.shape for name, tensor in tensors.items()} != shapes:
+            raise DamagedCodec(f"the weights do not fit their configuration: {sorted(shapes)} of other shapes")
+        self.tensors = tensors
+        """As they are saved."""
+        self.codebooks = np.asarray(tensors["codebooks"], np.float32)
+        """(M, 256, D)"""
+        self.weights = np.asarray(tensors["weights"], np.float64)
+        """(D,) what an error along each component counts while codes are chosen"""
+        self._mean, self._scale = np.asarray(tensors["mean"], np.float64), float(tensors["scale"])
+        self._principal = np.asarray(tensors["principal"], np.float64)
+        self._pull = float(tensors["pull"])
         self._tables: Tables | None = None
+
+    @classmethod
+    def of(cls, model: "ResidualAutoencoder", metric: Metric) -> "ResidualCodec":
+        """What was trained, rounded as it is stored."""
+        from models.learned import stored_type
+
+        state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+        tensors = {
+            name: tensor.to(stored_type(model, name, tensor), copy=True).numpy() for name, tensor in state.items()
+        }
+        return cls(model.config, model.dim, metric, tensors)
+
+    @property
+    def space(self) -> ProductSpace:
+        """A byte's point is its codeword and its share of |z|^2; a score adds up M products with one query."""
+        return ProductSpace(np.concatenate((self.codebooks, self.tensors["lengths"][:, :, None]), 2), additive=True)
 
     @property
     def ram_bytes(self) -> int:
-        """Bytes of codebooks, as they are and as an index reads them, and of the projection.
+        """Bytes of codebooks, as they are, as they are saved and as an index reads them, and of the projection.
 
         From its first vector on, a process that encodes holds models/additive.py's tables too.
         """
-        # super() counts the codebooks twice, for encoder and decoder: one of them stands for the index's form of them.
-        return super().ram_bytes + self._decoder.lengths.nbytes
+        held = sum(tensor.nbytes for tensor in self.tensors.values())
+        return held + 2 * self.codebooks.nbytes + self.tensors["lengths"].nbytes + self._principal.nbytes
+
+    def latents(self, vectors: Vectors) -> Vectors:
+        """(n, dim) to their (n, D) principal components."""
+        return np.asarray(self._components(self.checked(vectors)), np.float32)
+
+    def points(self, queries: Vectors) -> Vectors:
+        """(q, dim) queries to (q, D + 1): <p, (z, |z|^2)> orders codes as the metric does, up to a query's constant.
+
+        ip:      <q, x_hat>, which asks for no length
+        l2:      <h(q), z> - |z|^2 / 2
+        cosine:  <q, x_hat> / |x_hat|, linear in |x_hat|^2 about its mean: <q, x_hat> - pull |x_hat|^2
+        """
+        x = np.asarray(self.checked(queries), np.float64)
+        if self.metric is Metric.L2:
+            against, length = self._components(x), -0.5
+        elif self.metric is Metric.IP:
+            against, length = x @ self._principal, 0.0
+        else:
+            against, length = (x - 2 * self._pull * self._mean) @ self._principal, -self._pull * self._scale
+        return np.pad(against, ((0, 0), (0, 1)), constant_values=length).astype(np.float32)
+
+    def stored_latents(self, codes: Codes) -> Vectors:
+        """(n, b) codes, b at most M, to the (n, D) sums of their codewords."""
+        sums = np.zeros((len(codes), self.codebooks.shape[2]), np.float32)
+        for book, column in zip(self.codebooks, codes.T, strict=False):
+            sums += book[column]
+        return sums
 
     def scores(self, queries: Vectors, codes: Codes) -> Scores:
-        """The decoded vectors' scores, which need no decoding: (q, D) and (q, c, code_bytes) to (q, c)."""
+        """The decoded vectors' scores, which need no decoding: (q, dim) and (q, c, code_bytes) to (q, c).
+
+        Under cosine x_hat is put back on the sphere; nothing of dim numbers is formed for a candidate.
+        """
         q, c, width = codes.shape
-        with torch.inference_mode():
-            z = self._decoder.unpack(torch.from_numpy(codes.reshape(q * c, width))).reshape(q, c, -1)
-            scores = np.asarray(self._decoder.scores(torch.from_numpy(self.checked(queries)), z, self.metric))
-            return scores.clip(-1, 1) if self.metric is Metric.COSINE else scores
+        z = self.stored_latents(codes.reshape(q * c, width)).reshape(q, c, -1)
+        x = np.asarray(self.checked(queries), np.float64)
+        if self.metric is Metric.L2:
+            x = x - self._mean
+        projected = np.asarray(x @ self._principal, np.float32)
+        products = self._scale * (z @ projected[:, :, None])[:, :, 0]
+        if self.metric is Metric.L2:
+            squares = np.square(x).sum(axis=1)[:, None] + self._scale**2 * np.einsum("qcd,qcd->qc", z, z)
+            return np.asarray((2 * products - squares).clip(max=0), np.float32)
+        products = products + (x @ self._mean)[:, None]
+        if self.metric is Metric.IP:
+            return np.asarray(products, np.float32)
+        return np.asarray((products / np.sqrt(self._squares(z))).clip(-1, 1), np.float32)
 
     def point_scores(self, point: Vectors, stored: Vectors) -> Scores:
         """The score of (c, D) sums of codewords for one (D + 1,) point."""
@@ -63,35 +143,72 @@ class ResidualCodec(LearnedCodec):
         """(D,) components of a query to (1, buckets): squared distances of the buckets' sums of codewords, up to what
         is the same for all; under ip minus their inner products.
         """
+        first = self.codebooks[:2]
         if self.metric is Metric.IP:
-            model = self._encoder
-            costs = -self._books @ np.asarray(latents * model.scale.numpy() + (model.mean @ model.principal).numpy())
+            costs = -first @ np.asarray(latents * self._scale + self._mean @ self._principal, np.float32)
         else:
-            costs = np.square(self._books).sum(axis=2) - 2 * self._books @ latents
+            costs = np.square(first).sum(axis=2) - 2 * first @ latents
         if self.bucket_count(bits) == CODEWORDS:
             return np.asarray(costs[:1], np.float32)
         pairs = costs[0][:, None] + costs[1]
         return np.asarray((pairs if self.metric is Metric.IP else pairs + 2 * self._crossed).reshape(1, -1), np.float32)
 
+    def to_bytes(self) -> bytes:
+        """Safetensors; the JSON in its metadata carries kind, configuration and the weights' checksum."""
+        about = {"kind": self.kind, "dim": self.dim, "metric": self.metric, "config": asdict(self.config)}
+        return saved(about, self.tensors)
+
     def _encode(self, vectors: Vectors) -> Codes:
+        import torch
+
+        from models.additive import MAPPED, searched
+        from models.blocks import mapped
+        from models.device import device_named
+
         device, beam = device_named(self.device), self.config.beam
         with torch.inference_mode():
-            z = self._encoder.encode(torch.from_numpy(vectors.astype(np.float64)))
-            z = (z * self._encoder.weights).float().to(device)
-            tables = self._searched(device)
+            targets = (self._components(vectors) * self.weights).astype(np.float32)
+            z, tables = torch.from_numpy(targets).to(device), self._searched(device)
             parts = mapped(lambda block: searched(z[block], tables, beam), len(z), MAPPED, self.threads, device=device)
-            return torch.cat(parts).cpu().numpy()
+            return np.asarray(torch.cat(parts).cpu().numpy(), np.uint8)
 
-    def _searched(self, device: torch.device) -> Tables:
-        tables = self._tables
-        if tables is None or tables.words.device.type != device.type:
-            tables = self._tables = self._decoder.searched().to(device)
-        return tables
+    def _decode(self, codes: Codes) -> Vectors:
+        restored = self._scale * (self.stored_latents(codes) @ self._principal.T.astype(np.float32)) + self._mean
+        return np.asarray(restored, np.float32)
 
-    @cached_property
-    def _books(self) -> NDArray[np.float32]:
-        return np.asarray(self._decoder.codebooks[:2])
+    def _components(self, x: NDArray[np.floating]) -> Doubles:
+        """P^T (x - mean) / scale."""
+        return np.asarray(((x - self._mean) / self._scale) @ self._principal, np.float64)
+
+    def _squares(self, z: Vectors) -> Vectors:
+        """|x_hat|^2 of (..., D); where its terms cancel, no less than a millionth of a component's variance."""
+        mean = np.asarray(self._mean @ self._principal, np.float32)
+        terms = 2 * (z @ mean) + self._scale * np.einsum("...d,...d->...", z, z)
+        return np.asarray(np.maximum(mean @ mean + self._scale * terms, 1e-6 * self._scale**2), np.float32)
+
+    def _searched(self, device: "torch.device") -> "Tables":
+        import torch
+
+        from models.additive import Tables
+
+        if self._tables is None or self._tables.words.device.type != device.type:
+            weighted = torch.from_numpy(self.codebooks * self.weights.astype(np.float32))
+            self._tables = Tables.of(weighted).to(device)
+        return self._tables
 
     @cached_property
     def _crossed(self) -> NDArray[np.float32]:
-        return np.asarray(self._books[0] @ self._books[1].T, np.float32)
+        return np.asarray(self.codebooks[0] @ self.codebooks[1].T, np.float32)
+
+    def _shapes(self, components: int) -> dict[str, tuple[int, ...]]:
+        return {
+            "mean": (self.dim,),
+            "scale": (),
+            "centre": (components,),
+            "axes": (components, min(components, 16)),
+            "principal": (self.dim, components),
+            "codebooks": (self.code_bytes, CODEWORDS, components),
+            "weights": (components,),
+            "lengths": (self.code_bytes, CODEWORDS),
+            "pull": (),
+        }

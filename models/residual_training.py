@@ -13,6 +13,7 @@ from models.additive import MAPPED, searched
 from models.beam import BLOCK, Beam, Codebooks
 from models.blocks import mapped
 from models.checkpoint import Epoch
+from models.configs import CODEWORDS
 from models.device import device_named
 from models.distillation import Effort, Graph, distilled, neighbour_graph
 from models.errors import TooFewVectors
@@ -23,9 +24,10 @@ from models.kmeans import codebook
 from models.least_squares import refitted
 from models.lengths import fit_lengths
 from models.metric import Metric, Vectors
-from models.residual import CODEWORDS, ResidualAutoencoder
+from models.residual import ResidualAutoencoder
 from models.scalar_code import HALF
-from models.training import FEWEST, TELL_SECONDS, Progress, TrainingConfig, TrainingRun
+from models.training import FEWEST, TELL_SECONDS, Progress, TrainingRun
+from models.training_config import TrainingConfig
 
 T = TypeVar("T")
 

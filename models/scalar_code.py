@@ -1,31 +1,13 @@
 """m floats as bytes: float16, int8, or int4 two to a byte, as FAISS's ScalarQuantizer reads them. Knows no network."""
 
-from enum import StrEnum
-
 import torch
 from torch import Tensor, nn
 
+from models.configs import LatentType
 from models.space import ScalarSpace
 
 HALF = 65_504.0
 """The largest float16."""
-
-
-class LatentType(StrEnum):
-    """How one latent is stored."""
-
-    FLOAT16 = "float16"
-    INT8 = "int8"
-    INT4 = "int4"
-
-    @property
-    def bits(self) -> int:
-        """Bits of one latent."""
-        return {LatentType.FLOAT16: 16, LatentType.INT8: 8, LatentType.INT4: 4}[self]
-
-    def code_bytes(self, latents: int) -> int:
-        """Bytes of one code; an odd number of int4 latents leaves half of the last byte empty."""
-        return (latents * self.bits + 7) // 8
 
 
 class ScalarCode(nn.Module):

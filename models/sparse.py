@@ -2,15 +2,12 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from models.autoencoder import Autoencoder
-from models.errors import BadConfig
+from models.configs import SparseConfig, Sparsity
 from models.metric import Metric
 from models.space import SparseSpace
 
@@ -24,59 +21,6 @@ SPARE = 4
 """Times as many latents as are kept are above 0 at the start."""
 SLOW, FAST = 0.1, 2.0
 """Powers of (active / k) by which the L1 penalty moves for good, and for one step."""
-
-
-class Sparsity(StrEnum):
-    """What keeps most latents at zero."""
-
-    TOPK = "topk"
-    """The k largest of each vector."""
-    BATCH_TOPK = "batch_topk"
-    """The k n largest of a batch of n in training, what passes a threshold afterwards."""
-    L1 = "l1"
-    """A penalty on their sum, as high as it takes for k of them to be active on average."""
-
-
-@dataclass(frozen=True)
-class SparseConfig:
-    """How many latents there are, how many of them speak, and how silent ones are brought back."""
-
-    latents: int = 4096
-    """m, the latents to choose from; usually 4 to 16 times the vectors' dimension."""
-    k: int = 32
-    """Active latents of a vector: a code has 3 k bytes."""
-    sparsity: Sparsity = Sparsity.TOPK
-    """What keeps the others at zero."""
-    dead_after: int = 50
-    """Training steps without being active after which a latent counts as dead."""
-    revived: int = 256
-    """The dead latents that try to explain what is left of a vector, at most."""
-    revival: float = 1 / 32
-    """Weight of their loss."""
-    lift: float = 0.02
-    """What a dead latent's offset gains each step until it is active again, as a share of the mean active value."""
-
-    def __post_init__(self) -> None:
-        if not 2 <= self.latents <= 65_536:
-            raise BadConfig("latents", f"{self.latents} is not between 2 and 65536")
-        if not 1 <= self.k < self.latents:
-            raise BadConfig("k", f"{self.k} is not between 1 and {self.latents - 1}, one less than the latents")
-        for name in ("dead_after", "revived"):
-            if getattr(self, name) < 1:
-                raise BadConfig(name, f"{getattr(self, name)} is not above 0")
-        for name in ("revival", "lift"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise BadConfig(name, f"{getattr(self, name)} is not between 0 and 1")
-
-    def code_bytes(self, dim: int) -> int:
-        """Bytes of a code of a (D,) vector: two for an index, one for its value."""
-        del dim
-        return 3 * self.k
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "SparseConfig":
-        """The configuration that `dataclasses.asdict` and JSON wrote."""
-        return cls(**values | {"sparsity": Sparsity(values["sparsity"])})
 
 
 class SparseAutoencoder(Autoencoder):

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from models.codec import TABLES, WIDEST_BUCKET_KEY
 from models.learned import LearnedCodec
-from models.metric import Codes, Metric, Scores, Vectors
+from models.metric import Codes, Metric, Scores, Vectors, decoded_scores
 from models.sparse import SparseAutoencoder
 
 SPARSE_BLOCK = 512
@@ -117,12 +117,3 @@ class SparseCodec(LearnedCodec):
     def _decode(self, codes: Codes) -> Vectors:
         starts = range(0, len(codes), SPARSE_BLOCK)
         return np.concatenate([super(SparseCodec, self)._decode(codes[at : at + SPARSE_BLOCK]) for at in starts])
-
-
-def decoded_scores(products: Scores, squares: Scores, metric: Metric) -> Scores:
-    """Scores of decoded vectors from <q, x_hat> and |x_hat|^2, up to what is the same for all vectors of a query."""
-    if metric is Metric.IP:
-        return np.asarray(products, np.float32)
-    if metric is Metric.L2:
-        return np.asarray(2 * products - squares, np.float32)
-    return np.asarray(products / np.sqrt(np.maximum(squares, np.float32(1e-30))), np.float32)

@@ -1,44 +1,18 @@
 """The variational autoencoder: latents that fit N(0, I), so that it can also draw. Knows no training loop."""
 
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from models.corruption import Corruption, CorruptionKind
-from models.dense import DenseAutoencoder, DenseConfig, _begin, _perceptron
-from models.errors import BadConfig
+from models.configs import VariationalConfig
+from models.dense import DenseAutoencoder, _begin, _perceptron
 from models.metric import Metric
 
 ACTIVE = 0.01
 """Variance of a latent's mean below which it says nothing about x (Burda et al. 2016, section 5.2)."""
 LEAST_NOISE = 1e-3
 """Least s^2 chosen from data; with latents for every component there is nothing else to choose it from."""
-
-
-@dataclass(frozen=True)
-class VariationalConfig(DenseConfig):
-    """The shape of a dense autoencoder, and what its latents' distribution costs."""
-
-    corruption: Corruption = field(default_factory=lambda: Corruption(CorruptionKind.NONE, 0.0))
-    """The c of x + c; the noise of the latents is enough, so none."""
-    beta: float = 1.0
-    """Weight of the KL term: 1 is the ELBO, 0 none of it, more gives fewer and more independent latents."""
-    noise: float | None = None
-    """s, the standard deviation of x around x_hat, in that of the data; none: what m principal axes leave out."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.beta <= 1e6:
-            raise BadConfig("beta", f"{self.beta} is not between 0 and 1000000")
-        if self.noise is not None and not 1e-4 <= self.noise <= 100:
-            raise BadConfig("noise", f"{self.noise} is not between 0.0001 and 100")
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "VariationalConfig":
-        """The configuration that `dataclasses.asdict` and JSON wrote."""
-        return cls(**vars(DenseConfig.from_dict(values)), beta=values["beta"], noise=values["noise"])
 
 
 class Elbo(NamedTuple):

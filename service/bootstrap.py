@@ -7,8 +7,6 @@ from threading import BoundedSemaphore
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-import torch
-
 from service.catalog import Catalog
 from service.generations import Generations
 from service.jobs import Jobs
@@ -65,7 +63,6 @@ class Codewell:
         self._keeper = Keeper(self.catalog, snapshots, settings.snapshot_at) if snapshots is not None else None
 
     def __enter__(self) -> "Codewell":
-        torch.set_num_threads(self.settings.cores_each)
         self.settings.jobs_dir.mkdir(parents=True, exist_ok=True)
         if (
             multiprocessing.parent_process() is None

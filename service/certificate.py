@@ -8,7 +8,6 @@ from typing import Any
 
 import faiss
 import numpy as np
-import torch
 
 from models import Codec, Estimate, Vectors, estimated
 from service.index.segment import IndexKind
@@ -109,7 +108,7 @@ def versions() -> dict[str, str]:
     return {
         "codewell": version("codewell"),
         "python": platform.python_version(),
-        "torch": str(torch.__version__),
+        "torch": version("torch"),
         "faiss": faiss.__version__,
         "numpy": np.__version__,
     }

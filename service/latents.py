@@ -8,14 +8,18 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models import Codes, SparseCodec, Vectors
+from models import Codes, Vectors
 from service.errors import InvalidInput
 from service.index.segment import RowArray
 from service.index.view import View
+
+if TYPE_CHECKING:
+    from models import SparseCodec
 
 TOP_ITEMS, BACKGROUND = 20, 1_000
 """Items whose words make a label, and those whose words it is set apart from."""
@@ -62,7 +66,7 @@ class Explanation:
 class Latents:
     """Of one sparse codec; labels that were made are kept. Thread-safe."""
 
-    def __init__(self, codec: SparseCodec) -> None:
+    def __init__(self, codec: "SparseCodec") -> None:
         self._codec = codec
         self._labels: dict[int, str] = {}
         self._background: Counter[str] | None = None

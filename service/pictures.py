@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import NamedTuple
 
-from models import Fitted, Portrait, Vectors, can_draw
+from models import Fitted, Vectors
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +25,8 @@ def draw(fitted: Fitted, vectors: Vectors, held_out: Vectors, scratch: Path) -> 
 
     What was learned is worth publishing without them, so that no failure passes through.
     """
+    from models import Portrait, can_draw
+
     if not can_draw():
         return Pictures((), "matplotlib is not installed: pip install 'codewell[plots]'")
     try:

@@ -11,23 +11,17 @@ from functools import partial
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from threading import Event, Thread
-from typing import IO, Any
+from typing import IO
 
 from models import CodecError, TrainingStopped
 from service import pictures
-from service.auto import Auto
 from service.errors import CodewellError, ContractBroken, JobNotFound, Unavailable
 from service.files import locked
-from service.generation import Build
-from service.jobs import Claim, JobKind, Jobs, JobState, fence
+from service.jobs import Claim, Jobs, JobState, fence
 from service.log import log_config
-from service.planner import Planner
-from service.planning.wish import PlanSpec
-from service.rollback import Rollback
 from service.settings import Settings
 from service.store.database import Database
 from service.store.tables import JobRow
-from service.swap import Fence, Report
 from service.upkeep import purge_logs
 
 log = logging.getLogger(__name__)
@@ -169,6 +163,8 @@ def run_job(settings: Settings, claim: Claim) -> None:
     import faiss
     import torch
 
+    from service.work import done
+
     logging.config.dictConfig(log_config(settings.log_level, settings.log_format))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the server ends its jobs itself
     os.nice(NICE)
@@ -184,7 +180,7 @@ def run_job(settings: Settings, claim: Claim) -> None:
             job = session.get(JobRow, claim.job_id)
         if job is None:
             raise TrainingStopped
-        message, result = _done(settings, database, job, scratch, _Reporter(jobs, claim), partial(fence, claim))
+        message, result = done(settings, database, job, scratch, _Reporter(jobs, claim), partial(fence, claim))
         drawn = pictures.read(result.get("pictures", []), scratch)
         jobs.finish(claim, JobState.SUCCEEDED, message, result, drawn)
     except ContractBroken as broken:
@@ -203,25 +199,6 @@ def run_job(settings: Settings, claim: Claim) -> None:
     if working is not None:
         working.close()
     database.close()
-
-
-def _done(
-    settings: Settings, database: Database, job: JobRow, scratch: Path, report: Report, fenced: Fence
-) -> tuple[str, dict[str, Any]]:
-    """Does what the job is for; its last message and its result."""
-    of = database, job.collection_id, job.parameters
-    if job.kind == JobKind.PLAN:
-        wish = PlanSpec.model_validate(job.parameters)
-        plan = Planner(database, job.collection_id, wish, settings).run(report)
-        return " ".join(plan.sentences), plan.record()
-    if job.kind == JobKind.ROLLBACK:
-        return "published", Rollback(*of, report, fenced).run(settings.keep_generations)
-    if Auto.is_asked(*of):
-        return "published", Auto(*of, scratch, report, fenced).run(settings)
-    build = Build(*of, scratch, report, fenced)
-    return "published", build.run(
-        settings.train_sample, keep=settings.keep_generations, most_oversample=settings.max_oversample
-    )
 
 
 class _Reporter:

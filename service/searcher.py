@@ -3,11 +3,12 @@
 from collections.abc import Iterator, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models import Metric, Neighbours, Scores, SparseCodec, Vectors
+from models import Metric, Neighbours, Scores, Vectors
 from service.choice import diverse, value_at
 from service.deadline import Deadline
 from service.errors import ItemNotFound, NotSparse, OutOfTime, Unavailable
@@ -24,6 +25,9 @@ from service.query import Answer, Example, Hit, Mode, Query, by_codes, combined,
 from service.reader import Reader
 from service.search import Plan, joined, reordered, search
 from service.store import payload, store
+
+if TYPE_CHECKING:
+    from models import SparseCodec
 
 LOOKS = 3
 """Times that a search is made, each over a newer view, where a hit is deleted or replaced while it runs."""
@@ -334,11 +338,11 @@ class Searcher(Reader):
 
     def _latents(self, view: View, field: str | None) -> Latents:
         """Those of the view's codec; their labels are kept while it is the one that is searched."""
-        if not isinstance(view.codec, SparseCodec):
+        if view.codec.kind != "sparse":
             raise NotSparse(self.name, field=field)
         generation, latents = self._labelled
         if latents is None or generation != view.generation_id:
-            latents = Latents(view.codec)
+            latents = Latents(cast("SparseCodec", view.codec))
             self._labelled = view.generation_id, latents
         return latents
 

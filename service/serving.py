@@ -44,6 +44,8 @@ def run(settings: Settings, say: Callable[[str], object]) -> None:
     Raises:
         CannotServe
     """
+    # Read by what computes with many threads when it is imported, which is when a collection first needs it.
+    os.environ.setdefault("OMP_NUM_THREADS", str(settings.cores_each))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises the signal again after an orderly end
     with _listening(settings) as listener:
         host, port = listener.getsockname()[:2]

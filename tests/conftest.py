@@ -19,10 +19,10 @@ import torch
 from hypothesis import settings
 
 from models import (
+    Codec,
     CodecConfig,
     DenseConfig,
     LatentType,
-    LearnedCodec,
     Metric,
     QuantizerConfig,
     ResidualConfig,
@@ -70,25 +70,24 @@ def wordnet() -> Vectors:
 
 
 @pytest.fixture(scope="session")
-def tiny_codec() -> LearnedCodec:
+def tiny_codec() -> Codec:
     """A dense codec of dimension 8 at its start: rotated principal axes, int8."""
     return started_codec(DenseConfig(6, LatentType.INT8, decoder_hidden=(8,)), Metric.L2)
 
 
 @cache
-def started_codec(config: CodecConfig, metric: Metric, dim: int = 8) -> LearnedCodec:
+def started_codec(config: CodecConfig, metric: Metric, dim: int = 8) -> Codec:
     """An untrained codec with its data-dependent start, which is a usable one; one of codewords has to be trained."""
     kind = kind_of(config)
     if isinstance(config, ResidualConfig | QuantizerConfig):
-        trained = fit(config, prepared(clustered(600, dim), metric), metric, TrainingConfig()).codec
-        assert isinstance(trained, LearnedCodec)
-        return trained
+        return fit(config, prepared(clustered(600, dim), metric), metric, TrainingConfig()).codec
     model = kind.architecture(dim, config)
     sample = torch.from_numpy(prepared(clustered(500, dim), metric))
     with torch.no_grad():
         model.start(sample, torch.Generator().manual_seed(0))
         model.settle(sample)
-    return kind.codec(model, metric)
+    codec: Codec = kind.codec(model, metric)
+    return codec
 
 
 @dataclass

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 
-from models import LearnedCodec, Metric
+from models import Codec, Metric
 from service.backup import back_up, restore_file, restore_rows
 from service.catalog import Catalog
 from service.errors import Conflict, SnapshotRefused
@@ -69,7 +69,7 @@ def database(tmp_path: Path) -> Any:
     database.close()
 
 
-def filled(url: str, codec: LearnedCodec) -> Database:
+def filled(url: str, codec: Codec) -> Database:
     """A database with something in every table that a user's data are in."""
     place = made(url, Path("unused"), codec)
     collection = place.catalog.open("c")
@@ -113,7 +113,7 @@ def put_back(backup: Path, target: str, scratch: Path) -> Database:
 
 
 def test_every_row_comes_back_whichever_database_it_is(
-    database_url: str, target: str, tmp_path: Path, tiny_codec: LearnedCodec
+    database_url: str, target: str, tmp_path: Path, tiny_codec: Codec
 ) -> None:
     source = filled(database_url, tiny_codec)
     there = content(source)

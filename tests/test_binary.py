@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from models import BadConfig, Metric, TrainingConfig, Vectors, exact_neighbours, prepared, recall, train
-from models.binary import BinaryAutoencoder, BinaryConfig
+from models.binary import BinaryAutoencoder
 from models.binary_codec import BinaryCodec
 from models.codec import TABLES
+from models.configs import BinaryConfig
 from models.metric import Codes
 from service.index.buckets import BucketIndex
 from service.index.faiss import FaissIndex

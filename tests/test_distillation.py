@@ -1,12 +1,19 @@
 """The decoder trained for neighbours."""
 
-import copy
-
 import numpy as np
 import pytest
 import torch
 
-from models import Metric, ResidualCodec, ResidualConfig, Vectors, exact_neighbours, prepared, recall
+from models import (
+    Metric,
+    ResidualAutoencoder,
+    ResidualCodec,
+    ResidualConfig,
+    Vectors,
+    exact_neighbours,
+    prepared,
+    recall,
+)
 from models.distillation import Effort, Graph, distilled, neighbour_graph
 from tests.conftest import clustered, started_codec
 
@@ -33,7 +40,8 @@ def test_what_is_spoilt_it_mends_in_the_time_it_has(metric: Metric) -> None:
     vectors = prepared(clustered(4000, 8), metric)
     codec = started_codec(ResidualConfig(4), metric)
     assert isinstance(codec, ResidualCodec)
-    model = copy.deepcopy(codec._decoder)
+    model = ResidualAutoencoder(8, ResidualConfig(4))
+    model.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in codec.tensors.items()})
     codes = torch.from_numpy(codec.encode(vectors))
     model.codebooks.mul_(torch.linspace(0.7, 1.3, 8)).add_(0.03)
     graph = drawn_graph(vectors, metric)

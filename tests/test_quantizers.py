@@ -23,7 +23,8 @@ from models import (
     fit,
     recall,
 )
-from models.quantizers import ProductQuantizer, Shape
+from models.factory import Shape
+from models.quantizers import ProductQuantizer
 from tests.conftest import clustered, started_codec
 
 HOSTILE = [
@@ -121,6 +122,7 @@ def test_the_codec_keeps_what_faiss_keeps(wordnet: Vectors, factory: str, size: 
 
 def test_product_codes_are_those_of_faiss() -> None:
     codec = started_codec(QuantizerConfig("PQ4x8"), Metric.L2)
+    assert isinstance(codec, LearnedCodec)
     model: Any = codec._decoder
     assert isinstance(model, ProductQuantizer)
     quantizer = faiss.ProductQuantizer(8, 4, 8)

@@ -17,7 +17,8 @@ from models import (
     recall,
     train,
 )
-from models.sparse import SparseAutoencoder, SparseConfig, Sparsity
+from models.configs import SparseConfig, Sparsity
+from models.sparse import SparseAutoencoder
 from tests.test_autoencoder_theory import Denoiser, OnTrainingSet, RandomStart, output, principal, projected, shape
 from tests.test_sparse import activity
 

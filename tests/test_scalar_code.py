@@ -7,7 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.scalar_code import LatentType, ScalarCode
+from models import LatentType
+from models.scalar_code import ScalarCode
 
 
 def fitted(latents: int, latent_type: LatentType, seed: int = 0) -> tuple[ScalarCode, torch.Tensor]:

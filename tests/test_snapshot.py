@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import make_url, text
 
-from models import Codec, DenseConfig, LatentType, LearnedCodec, Metric, SparseConfig
+from models import Codec, DenseConfig, LatentType, Metric, SparseConfig
 from service import keeper as keeper_module
 from service.catalog import Catalog
 from service.follower import Follower
@@ -108,7 +108,7 @@ def made(url: str, folder: Path, codec: Codec) -> Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path, tiny_codec: LearnedCodec) -> Iterator[Place]:
+def place(tmp_path: Path, tiny_codec: Codec) -> Iterator[Place]:
     """Over SQLite."""
     place = made(f"sqlite:///{tmp_path / 'codewell.db'}", tmp_path / "snapshots", tiny_codec)
     yield place
@@ -116,7 +116,7 @@ def place(tmp_path: Path, tiny_codec: LearnedCodec) -> Iterator[Place]:
 
 
 @pytest.fixture
-def each(database_url: str, tmp_path: Path, tiny_codec: LearnedCodec) -> Iterator[Place]:
+def each(database_url: str, tmp_path: Path, tiny_codec: Codec) -> Iterator[Place]:
     """Over SQLite and over PostgreSQL."""
     place = made(database_url, tmp_path / "snapshots", tiny_codec)
     yield place
@@ -134,7 +134,7 @@ class Whole(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, tiny_codec: LearnedCodec) -> Iterator[Whole]:
+def whole(tmp_path_factory: pytest.TempPathFactory, tiny_codec: Codec) -> Iterator[Whole]:
     tmp_path = tmp_path_factory.mktemp("whole")
     place = made(f"sqlite:///{tmp_path / 'codewell.db'}", tmp_path / "snapshots", tiny_codec)
     folder = place.snapshot()
@@ -263,7 +263,7 @@ def test_another_manifest_is_refused(
 
 
 def test_one_of_a_database_that_was_made_anew_is_refused(
-    place: Place, tmp_path: Path, tiny_codec: LearnedCodec, caplog: pytest.LogCaptureFixture
+    place: Place, tmp_path: Path, tiny_codec: Codec, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The same ids, seq and codec: only the vectors are others."""
     folder = place.snapshot()
@@ -503,7 +503,7 @@ def test_killed_at_any_moment_of_writing_the_older_or_the_newer_one_is_there(pla
 
 
 def test_a_killed_server_starts_again_from_what_it_kept_and_says_what_it_cannot_use(
-    new_server: Callable[..., Server], tmp_path: Path, tiny_codec: LearnedCodec
+    new_server: Callable[..., Server], tmp_path: Path, tiny_codec: Codec
 ) -> None:
     folder = tmp_path / "data" / "snapshots"
     place = made(f"sqlite:///{tmp_path / 'data' / 'codewell.db'}", folder, tiny_codec)

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from models import (
     BadConfig,
+    Codec,
     DenseAutoencoder,
     DenseConfig,
     LatentType,
-    LearnedCodec,
     Metric,
     SparseSpace,
     TrainingConfig,
@@ -23,8 +23,9 @@ from models import (
     recall,
     train,
 )
+from models.configs import SparseConfig, Sparsity
 from models.corruption import Corruption, CorruptionKind
-from models.sparse import SparseAutoencoder, SparseConfig, Sparsity
+from models.sparse import SparseAutoencoder
 from models.sparse_codec import SparseCodec
 from service.index.buckets import BucketIndex
 from service.index.sparse import SparseIndex
@@ -219,7 +220,7 @@ def test_an_indexs_scores_are_the_codecs(metric: Metric) -> None:
     np.testing.assert_allclose(SparseIndex(codec, codes).scores(points, slots), expected, rtol=1e-3, atol=1e-2)
 
 
-def test_an_empty_index_answers_and_one_of_other_codes_is_refused(tiny_codec: LearnedCodec) -> None:
+def test_an_empty_index_answers_and_one_of_other_codes_is_refused(tiny_codec: Codec) -> None:
     with pytest.raises(TypeError, match="ScalarSpace"):
         SparseIndex(tiny_codec, np.empty((0, 6), np.uint8))
     codec = codec_of(Metric.L2)

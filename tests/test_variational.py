@@ -23,9 +23,10 @@ from models import (
     recall,
     train,
 )
+from models.configs import VariationalConfig
 from models.corruption import Corruption, CorruptionKind
 from models.saving import loaded
-from models.variational import VariationalAutoencoder, VariationalConfig, kl
+from models.variational import VariationalAutoencoder, kl
 from tests.conftest import clustered
 
 DIM = 12

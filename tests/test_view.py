@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models import FlatCodec, LearnedCodec, Metric, Neighbours, Vectors, exact_neighbours
+from models import Codec, FlatCodec, Metric, Neighbours, Vectors, exact_neighbours
 from service.index import view as view_module
 from service.index.segment import IndexKind, Segment
 from service.index.view import View
@@ -44,7 +44,7 @@ def test_any_sequence_of_changes_equals_exact_search(steps: list[tuple[int, int]
         assert np.array_equal(view.codes_of(truth), view.codec.encode(vectors[truth.ravel()]).reshape(5, k, -1))
 
 
-def test_an_older_view_answers_as_before(tiny_codec: LearnedCodec) -> None:
+def test_an_older_view_answers_as_before(tiny_codec: Codec) -> None:
     vectors = clustered(100, DIM)
     codes = tiny_codec.encode(vectors)
     before = View.of(1, tiny_codec, 10, np.arange(1, 51), codes[:50])
@@ -55,7 +55,7 @@ def test_an_older_view_answers_as_before(tiny_codec: LearnedCodec) -> None:
     assert not set(answer.rows[:, 0].tolist()) & set(found.ravel().tolist())
 
 
-def test_the_tail_is_folded_and_the_dead_are_dropped(tiny_codec: LearnedCodec) -> None:
+def test_the_tail_is_folded_and_the_dead_are_dropped(tiny_codec: Codec) -> None:
     codes = tiny_codec.encode(clustered(20_000, DIM))
     view = View.of(1, tiny_codec, 1, np.arange(10_000), codes[:10_000])
     view = view.applied(2, np.arange(10_000, 14_000), codes[10_000:14_000], NO_ROWS)
@@ -67,16 +67,14 @@ def test_the_tail_is_folded_and_the_dead_are_dropped(tiny_codec: LearnedCodec) -
     assert view.base.rows[0] == 8_000
 
 
-def test_ram_is_counted(tiny_codec: LearnedCodec) -> None:
+def test_ram_is_counted(tiny_codec: Codec) -> None:
     view = View.of(1, tiny_codec, 1, np.arange(1000), tiny_codec.encode(clustered(1000, DIM)))
     assert view.ram_bytes == 1000 * (tiny_codec.code_bytes + 8) + 125
     view.search(QUERIES, 3, IndexKind.BUCKETS)
     assert view.ram_bytes == 1000 * (tiny_codec.code_bytes + 8) + 125 + 4 * (4 * 1000) + 4 * (4 * 512 + 1)
 
 
-def test_buckets_score_a_tenth_of_base_and_tail_together(
-    tiny_codec: LearnedCodec, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_buckets_score_a_tenth_of_base_and_tail_together(tiny_codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
     codes = tiny_codec.encode(clustered(14_000, DIM))
     view = View.of(1, tiny_codec, 1, np.arange(10_000), codes[:10_000])
     view = view.applied(2, np.arange(10_000, 14_000), codes[10_000:], NO_ROWS)
@@ -92,7 +90,7 @@ def test_buckets_score_a_tenth_of_base_and_tail_together(
     assert budgets == [1_000, 400]
 
 
-def test_tables_are_built_once_for_a_segment_and_its_heirs(tiny_codec: LearnedCodec) -> None:
+def test_tables_are_built_once_for_a_segment_and_its_heirs(tiny_codec: Codec) -> None:
     view = View.of(1, tiny_codec, 1, np.arange(1000), tiny_codec.encode(clustered(1000, DIM)))
     lesser = view.applied(2, NO_ROWS, tiny_codec.encode(clustered(0, DIM)), np.array([5]))
     before = lesser.ram_bytes

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from models import Codec, LearnedCodec, Metric, fit, load_codec
+from models import Codec, Metric, QuantizerConfig, fit, load_codec
 from service.builds.config import BuildConfig
 from service.builds.inputs import Input
 from service.builds.making import Report
@@ -109,7 +109,8 @@ def _check_asked(config: BuildConfig, codec: Codec, which: str) -> None:
     asked = dict(config.codec)
     if asked.get("kind", codec.kind) != codec.kind:
         raise BuildError(f"{which} is {codec.kind}; leave it out, or --retrain", field="--codec")
-    own = codec.config.factory if isinstance(codec, LearnedCodec) and codec.kind == "faiss" else None
+    made = getattr(codec, "config", None)  # of a flat one there is none
+    own = made.factory if isinstance(made, QuantizerConfig) else None
     if asked.get("factory", own) != own:
         raise BuildError(f"{which} is {own}; leave it out, or --retrain", field="--factory")
     if not 0.9 * asked.get("bytes", codec.code_bytes) <= codec.code_bytes <= asked.get("bytes", codec.code_bytes):

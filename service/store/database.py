@@ -7,7 +7,6 @@ from pathlib import Path
 from sqlite3 import SQLITE_BUSY, OperationalError
 from sqlite3 import Connection as SQLiteConnection
 
-import psycopg
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
@@ -134,6 +133,8 @@ def _meaning(error: BaseException | None, lost: bool) -> Exception | None:
         return Unavailable("the database ended a statement that took too long; try again")
     if lost or code.startswith(("08", "57P")) or code == "53300":
         return Unavailable("the connection to the database was lost; try again")
+    import psycopg  # which a database of SQLite starts without
+
     # PostgreSQL's client gives no code where it did not come to the server, whose name may not even resolve.
     unreached = isinstance(error, psycopg.OperationalError) and error.sqlstate is None
     if unreached or "unable to open" in said:

@@ -1,0 +1,48 @@
+"""A process that only searches codes of codewords starts without torch, and imports it when it has to encode."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Server, clustered
+
+
+def holds_torch(server: Server) -> bool:
+    return "libtorch" in Path(f"/proc/{server.process.pid}/maps").read_text()
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux says what a process has mapped")
+def test_a_server_searches_residual_codes_without_torch(new_server: Callable[..., Server]) -> None:
+    server = new_server()
+    vectors = clustered(300, 8)
+    server.post(
+        "/collections", {"name": "c", "dimension": 8, "codec": {"kind": "residual", "bytes": 4, "beam": 2}}, 201
+    )
+    items = [{"id": str(number), "vector": vector.tolist()} for number, vector in enumerate(vectors)]
+    server.post("/ingest", {"collection": "c", "items": items})
+    generation = server.trained("c")["generation"]
+    asked = {"collection": "c", "vector": vectors[7].tolist(), "k": 2}
+    before = server.post("/search", asked)
+    server.stop()
+
+    again = new_server()
+    for stage in ("shortlist", "refine", "rescore"):
+        for index in ("faiss", "buckets"):
+            answer = again.post("/search", asked | {"stage": stage, "index": index})
+            assert answer["generation"] == generation
+            assert "7" in {hit["id"] for hit in answer["hits"]}
+    assert again.post("/search", asked)["hits"] == before["hits"]
+    assert not holds_torch(again)
+
+    again.post("/ingest", {"collection": "c", "items": [{"id": "new", "vector": (vectors[7] * 3).tolist()}]})
+    assert "new" in {hit["id"] for hit in again.post("/search", asked)["hits"]}
+    assert holds_torch(again)
+
+
+def test_everything_that_models_offers_can_be_imported() -> None:
+    said = "import models, sys; print('torch' in sys.modules); [getattr(models, name) for name in models.__all__]"
+    done = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
