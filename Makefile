@@ -35,7 +35,7 @@ serve: install  ## Run the server on the data folder ./codewell-data
 	@$(BIN)/codewell serve
 
 test: install  ## Run the tests
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: install  ## Check format, lint, types, the arrows between packages, Docker files
 	$(BIN)/ruff format --check .

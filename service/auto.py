@@ -76,7 +76,10 @@ class Auto:
             build = Build(self._database, self._id, parameters, self._scratch, self._later(codec), self._fence)
             try:
                 result = build.run(
-                    settings.train_sample, keep=settings.keep_generations, most_oversample=settings.max_oversample
+                    settings.train_sample,
+                    keep=settings.keep_generations,
+                    most_oversample=settings.max_oversample,
+                    pictures=settings.pictures,
                 )
                 return result | {"plan": plan, "codec": codec}
             except ContractBroken as broken:

@@ -19,7 +19,7 @@ from service.index.segment import RowArray
 from service.index.view import View
 from service.jobs import FEWEST_ITEMS
 from service.originals import KEPT_SAMPLE, Originals
-from service.pictures import draw
+from service.pictures import SWITCHED_OFF, draw
 from service.questions import HeldOut, Questions
 from service.search import Stage
 from service.store import payload
@@ -61,11 +61,13 @@ class Build:
         self._contract = None if asked is None else ContractSpec.model_validate(asked)
         self._training = TrainingSpec.model_validate(parameters.get("training") or {})
 
-    def run(self, train_sample: int, *, keep: int = 1, most_oversample: int = 100) -> dict[str, Any]:
+    def run(
+        self, train_sample: int, *, keep: int = 1, most_oversample: int = 100, pictures: bool = False
+    ) -> dict[str, Any]:
         """Trains, encodes, measures and publishes; returns what the job shows as its result.
 
         The `keep` generations before it are kept. A contract's recall is tuned to with an oversample of at most
-        `most_oversample`.
+        `most_oversample`. With `pictures` the training is drawn as well.
 
         Raises:
             TooFewItems, CollectionNotFound, TrainingStopped, CodecError
@@ -104,13 +106,13 @@ class Build:
             "measured_at": time.time(),
         }
         self._report(0.95, "drawing pictures")
-        pictures = draw(fitted, vectors, held_out.vectors, self._scratch)
+        drawn = draw(fitted, vectors, held_out.vectors, self._scratch) if pictures else SWITCHED_OFF
         result = {
             "generation": generation_id,
             "certificate": certificate,
             "curve": [epoch._asdict() for epoch in run.epochs],
-            "pictures": list(pictures.names),
-            "no_pictures": pictures.reason,
+            "pictures": list(drawn.names),
+            "no_pictures": drawn.reason,
         }
         self._report(0.97, "publishing")
         if self._contract is not None and (broken := self._contract.broken(certificate)):

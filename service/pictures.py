@@ -20,6 +20,9 @@ class Pictures(NamedTuple):
     """Why there is none; nothing where there are some."""
 
 
+SWITCHED_OFF = Pictures((), "CODEWELL_PICTURES is false")
+
+
 def draw(fitted: Fitted, vectors: Vectors, held_out: Vectors, scratch: Path) -> Pictures:
     """Draws the pictures that the codec's kind has, of (n, D) training and (q, D) held-out vectors, into `scratch`.
 

@@ -113,6 +113,7 @@ class Settings(BaseSettings):
         1, ge=0, description="Codecs published before the present one whose codes are kept for a rollback"
     )
     max_jobs: int = Field(1, ge=1, description="Jobs that run at the same time")
+    pictures: bool = Field(True, description="Draw pictures of every training, where the extra plots is installed")
 
     max_body_bytes: int = Field(
         64 * 1024 * 1024, ge=1024, description="Largest request body; a line of a streamed ingest may be as long"

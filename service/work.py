@@ -30,5 +30,8 @@ def done(
         return "published", Auto(*of, scratch, report, fenced).run(settings)
     build = Build(*of, scratch, report, fenced)
     return "published", build.run(
-        settings.train_sample, keep=settings.keep_generations, most_oversample=settings.max_oversample
+        settings.train_sample,
+        keep=settings.keep_generations,
+        most_oversample=settings.max_oversample,
+        pictures=settings.pictures,
     )

@@ -161,6 +161,7 @@ def start_server(data_dir: Path, **settings: str) -> Server:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     defaults = {"DATA_DIR": str(data_dir), "PORT": str(port), "ENCODER": "tfidf", "TRAIN_AT": "0", "THREADS": "1"}
+    defaults["PICTURES"] = "false"  # drawing takes longer than training on so few vectors
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CODEWELL_")}
     environment |= {f"CODEWELL_{name}": value for name, value in (defaults | settings).items()}
     log = data_dir / "server.log"

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from service import pictures
 from service.auto import Auto
 from service.errors import ContractBroken
 from service.settings import Settings
@@ -19,7 +18,6 @@ POOR, GOOD = ({"kind": "faiss", "factory": name} for name in ("PCA2,PQ1x8", "SQf
 def test_the_next_of_the_plan_is_tried_where_one_breaks_the_contract(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun: int
 ) -> None:
-    monkeypatch.setattr(pictures, "can_draw", lambda: False)
     database, collection = filled(tmp_path, contract=None)
     assert not Auto.is_asked(database, collection.id, {})
     asked: dict[str, Any] = {"codec": {"kind": "auto"}, "contract": {"recall@10": 0.9, "max_bytes": 32}}

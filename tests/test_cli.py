@@ -228,11 +228,8 @@ def test_a_training_is_followed_to_its_certificate(server: Server, name: str, tm
     )
     assert run.returncode == 0, run.stderr
     said = last_json(run)
-    names = server.get(f"/jobs/{said['job']}")["result"]["pictures"]
-    assert said["pictures"] == [str(folder / f"{one}.png") for one in names]
-    for one in names:
-        assert (folder / f"{one}.png").read_bytes() == server.client.get(f"/jobs/{said['job']}/pictures/{one}").content
-    assert ("loss" in names) != ("no pictures: matplotlib is not installed" in run.stderr)
+    assert (said["pictures"], list(folder.iterdir())) == ([], [])  # where there are some: tests/test_pictures.py
+    assert "no pictures: CODEWELL_PICTURES is false" in run.stderr
     certificate = said["certificate"]
     assert (said["state"], certificate["code_bytes"], certificate["seed"]) == ("succeeded", 4, 7)
     assert certificate["recall@10"]["faiss"]["rescore"] > 0.9

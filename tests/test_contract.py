@@ -11,7 +11,6 @@ from pydantic import ValidationError
 from sqlalchemy import func, select
 
 from models import Metric, TrainingStopped, estimated, exact_neighbours, recall
-from service import pictures
 from service.codec_spec import codec_spec
 from service.collection import Collection
 from service.contract import ContractSpec
@@ -34,12 +33,6 @@ VECTORS = clustered(ITEMS + 2_000, DIM, seed=8)
 ASKED = VECTORS[ITEMS + 1_000 :]
 """Queries that are no items."""
 TINY = {"codec": {"bytes": 3, "decoder_hidden": []}, "training": {"epochs": 1}}
-
-
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take longer than all the rest."""
-    monkeypatch.setattr(pictures, "can_draw", lambda: False)
 
 
 def ignore(_: float, __: str) -> None: ...

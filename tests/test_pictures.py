@@ -1,6 +1,7 @@
 """Pictures with a job: drawn, kept, read over HTTP, gone with the collection; and why there are none."""
 
 import sqlite3
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from service import pictures
 from tests.conftest import Server, clustered, started_codec
 from tests.test_api_jobs import fill
 from tests.test_api_problems import problem
+from tests.test_cli import codewell, last_json
 from tests.test_portrait import CONFIGS
 
 pytest.importorskip("matplotlib", reason="needs the extra: plots")
@@ -23,16 +25,21 @@ def fitted() -> Fitted:
     return fit(CONFIGS["dense"][0], DATA, Metric.L2, TrainingConfig(epochs=1))
 
 
-def test_a_job_keeps_its_pictures_until_its_collection_goes(server: Server, name: str) -> None:
+def test_a_job_keeps_its_pictures_until_its_collection_goes(new_server: Callable[..., Server], tmp_path: Path) -> None:
     from matplotlib.image import imread
 
+    server, name = new_server(PICTURES="true"), "drawn"
     fill(server, name, clustered(300, 8))
-    job = server.finished(server.post(f"/collections/{name}/train", {"training": {"epochs": 1}}, 202)["id"])
+    ran = codewell(server, "train", "--collection", name, "--epochs", "1", "--plot", tmp_path / "new" / "pictures")
+    said = last_json(ran)
+    job = server.get(f"/jobs/{said['job']}")
+    assert said["pictures"] == [str(tmp_path / "new" / "pictures" / f"{one}.png") for one in job["result"]["pictures"]]
     assert job["result"]["pictures"] == ["loss", "spectrum", "size", "map", "field"]
     assert job["result"]["no_pictures"] is None
     for picture in job["result"]["pictures"]:
         answer = server.client.get(f"/jobs/{job['id']}/pictures/{picture}")
         assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png")
+        assert (tmp_path / "new" / "pictures" / f"{picture}.png").read_bytes() == answer.content
         height, width, _ = (pixels := np.asarray(imread(BytesIO(answer.content)))).shape
         assert (width > 700, height > 500) == (True, True)
         drawn = (pixels[:, :, :3] < 0.9).any(axis=2).mean()
@@ -67,7 +74,7 @@ def test_what_was_drawn_is_read_back(tmp_path: Path) -> None:
 
 
 def test_without_matplotlib_the_reason_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "can_draw", lambda: False)
+    monkeypatch.setattr("models.portrait.can_draw", lambda: False)
     names, reason = pictures.draw(fitted(), DATA, DATA[:9], tmp_path)
     assert (names, reason) == ((), "matplotlib is not installed: pip install 'codewell[plots]'")
     assert pictures.read([], tmp_path) == {}
