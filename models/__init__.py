@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from models.binary import BinaryAutoencoder
     from models.checkpoint import Epoch
     from models.dense import DenseAutoencoder
-    from models.faiss_code import faiss_code
+    from models.faiss_codes import faiss_code
     from models.learned import LearnedCodec
     from models.portrait import Portrait, can_draw
     from models.residual import ResidualAutoencoder
@@ -74,7 +74,7 @@ LATER = {
     "TrainingRun": "training",
     "VariationalAutoencoder": "variational",
     "can_draw": "portrait",
-    "faiss_code": "faiss_code",
+    "faiss_code": "faiss_codes",
     "train": "training",
 }
 """The modules of what is imported when it is first asked for."""

@@ -46,3 +46,11 @@ def test_everything_that_models_offers_can_be_imported() -> None:
     said = "import models, sys; print('torch' in sys.modules); [getattr(models, name) for name in models.__all__]"
     done = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_no_module_hides_what_is_offered_under_its_name() -> None:
+    import models
+    from models import LATER
+
+    assert not set(LATER) & set(LATER.values())
+    assert all(getattr(models, name).__module__.startswith("models.") for name in LATER)

@@ -9,8 +9,6 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from threading import Thread
 
-import torch
-
 from models import Codec, load_codec
 from service.builds.memory import peak_bytes
 from service.builds.shard import Task, encode
@@ -28,7 +26,11 @@ def encode_all(tasks: Sequence[Task], codec: Codec, saved: Path, workers: int, d
     Raises:
         BuildError: an input changed, or a worker was killed.
     """
+    if not tasks:
+        return 0
     if workers == 1 or len(tasks) < 2:
+        import torch  # where nothing is left to encode, nothing has to be imported for it
+
         codec.threads, codec.device = torch.get_num_threads(), "auto"
         for task in tasks:
             done(encode(task, codec))
@@ -59,6 +61,8 @@ def _begin(saved: Path) -> None:
     """Ctrl-C is the parent's to handle; and a parent that is killed must not leave workers waiting for ever."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_end_with_parent, daemon=True).start()
+    import torch
+
     torch.set_num_threads(1)
     _own.append(load_codec(saved.read_bytes()))
 
