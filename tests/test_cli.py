@@ -229,11 +229,11 @@ def test_a_training_is_followed_to_its_certificate(server: Server, name: str, tm
     assert run.returncode == 0, run.stderr
     said = last_json(run)
     assert (said["pictures"], list(folder.iterdir())) == ([], [])  # where there are some: tests/test_pictures.py
-    assert "no pictures: CODEWELL_PICTURES is false" in run.stderr
+    *_, last, why = run.stderr.splitlines()
+    assert (json.loads(last)["done"], why) == (1, "no pictures: CODEWELL_PICTURES is false")
     certificate = said["certificate"]
     assert (said["state"], certificate["code_bytes"], certificate["seed"]) == ("succeeded", 4, 7)
     assert certificate["recall@10"]["faiss"]["rescore"] > 0.9
-    assert json.loads(run.stderr.splitlines()[-1])["done"] == 1
     (row,) = (
         one for one in json.loads(codewell(server, "status", "--json").stdout)["collections"] if one["name"] == name
     )
