@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test lint clean
+.PHONY: help install demo serve test lint docs image clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' Makefile | while IFS='|' read -r target what; do printf '%-14s %s\n' "$$target" "$$what"; done
@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml
 	@echo "== installing PyTorch (the largest part)"
 	@$(BIN)/python -m pip install $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
 	@echo "== installing Codewell and the rest"
-	@$(BIN)/python -m pip install --quiet -e ".[text,dev]"
+	@$(BIN)/python -m pip install --quiet -e ".[text,dev,docs]"
 	@touch $(STAMP)
 
 demo: install  ## Run a server, ingest 12,000 texts, train, search and measure (minutes)
@@ -37,7 +37,7 @@ serve: install  ## Run the server on the data folder ./codewell-data
 test: install  ## Run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-lint: install  ## Check format, lint, types, the arrows between packages, Docker files
+lint: install  ## Check format, lint, types, the arrows between packages, Docker files, documentation
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -45,6 +45,14 @@ lint: install  ## Check format, lint, types, the arrows between packages, Docker
 	$(BIN)/hadolint Dockerfile
 	@if docker compose version >/dev/null 2>&1; then docker compose config -q; \
 		else echo "docker compose is not here: docker-compose.yml was not checked"; fi
+	$(BIN)/python -m mkdocs build --quiet
+
+docs: install  ## Build the documentation site into build/site
+	$(BIN)/python -m mkdocs build
+
+image:  ## Build the Docker image and print its size
+	docker build --build-arg TORCH_INDEX -t codewell .
+	@docker image inspect --format '{{.Size}}' codewell | awk '{printf "codewell: %.2f GB\n", $$1 / 1e9}'
 
 clean:  ## Remove .venv, caches and builds; ./codewell-data stays
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -4,6 +4,7 @@ The build takes minutes the first time and leaves its cache. An index for PyTorc
 `docker compose` does itself.
 """
 
+import json
 import os
 import shutil
 import socket
@@ -18,14 +19,17 @@ import httpx
 import pytest
 
 from tests.conftest import clustered
+from tests.pages import ROOT, blocks
+from tests.test_readme import DOCKER, NOT_RUN, README
 
-ROOT = Path(__file__).parent.parent
-IMAGE = "codewell-test"
+BASE, IMAGE = "python:3.11-slim", "codewell-test"
 # A build may need the host's network to reach a package index; the image gets a name of its own.
 OVERRIDE = "services:\n" + "".join(
     f"  {service}:\n    image: {IMAGE}\n    build:\n      network: host\n"
-    for service in ("service", "service-a", "service-b")
+    for service in ("service", "service-a", "service-b", "example")
 )
+MOST_BYTES = 2.0e9
+"""That the image may add to its base; PyTorch for GPUs alone has more."""
 
 
 def docker_answers() -> bool:
@@ -57,12 +61,24 @@ class Project:
     def container(self) -> str:
         return f"{self.name}-service-1"
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """In which `docker compose` means this project."""
+        own = {name: value for name, value in os.environ.items() if not name.startswith("CODEWELL_")}
+        ports = zip(("CODEWELL_PORT", "CODEWELL_PORT_A", "CODEWELL_PORT_B"), map(str, self.ports), strict=True)
+        return (
+            own
+            | dict(ports)
+            | {
+                "COMPOSE_PROJECT_NAME": self.name,
+                "COMPOSE_FILE": f"{ROOT / 'docker-compose.yml'}{os.pathsep}{self.override}",
+                "CODEWELL_TRAIN_AT": "0",
+                "POSTGRES_PASSWORD_FILE": str(self.password),
+            }
+        )
+
     def compose(self, *arguments: str) -> str:
-        files = ("-f", str(ROOT / "docker-compose.yml"), "-f", str(self.override))
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("CODEWELL_")}
-        ports = dict(zip(("CODEWELL_PORT", "CODEWELL_PORT_A", "CODEWELL_PORT_B"), map(str, self.ports), strict=True))
-        environment |= ports | {"CODEWELL_TRAIN_AT": "0", "POSTGRES_PASSWORD_FILE": str(self.password)}
-        return ran("docker", "compose", "-p", self.name, *files, *arguments, env=environment)
+        return ran("docker", "compose", *arguments, env=self.environment)
 
     def client(self, which: int = 0) -> httpx.Client:
         """Shows the first key; to the two over PostgreSQL one that was made in a container."""
@@ -78,9 +94,9 @@ class Project:
         )
 
 
-def ran(*command: str, env: dict[str, str] | None = None) -> str:
+def ran(*command: str, env: dict[str, str] | None = None, cwd: Path = ROOT) -> str:
     """What a command prints; it must succeed."""
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
     return done.stdout
 
@@ -151,8 +167,16 @@ def test_the_container_can_do_little(project: Project) -> None:
     )
     assert int(status["CapBnd"], 16) == 0
     assert status["NoNewPrivs"] == "1"
+    assert ran("docker", "inspect", "-f", "{{.HostConfig.ReadonlyRootfs}}", project.container).strip() == "true"
     (address,) = project.compose("port", "service", "8000").split()
     assert address == f"127.0.0.1:{project.ports[0]}"
+
+
+def test_the_image_is_small_and_for_processors(project: Project) -> None:
+    base, built = (int(ran("docker", "image", "inspect", "-f", "{{.Size}}", image)) for image in (BASE, IMAGE))
+    assert 0 < built - base < MOST_BYTES, f"{IMAGE} adds {(built - base) / 1e9:.2f} GB to {BASE}"
+    inside = "import torch; print(torch.version.cuda)"
+    assert ran("docker", "exec", project.container, "python", "-c", inside).strip() == "None"
 
 
 def test_a_service_that_does_not_answer_is_unhealthy(project: Project) -> None:
@@ -183,3 +207,26 @@ def test_two_services_over_postgresql_outlive_each_other(project: Project) -> No
         with project.client(which) as client:
             assert posted(client, "/search", question)["hits"][0]["id"] == "7"
     assert "a pass" not in project.compose("--profile", "postgres", "logs")
+
+
+def test_the_commands_of_the_readme(project: Project, tmp_path: Path) -> None:
+    """In a project of their own, for they begin with nothing; `project` has built its image."""
+    ports = [free_port() for _ in range(3)]
+    shown = Project(f"{project.name}-readme", project.override, ports, tmp_path / "postgres_password.txt")
+    statements = [one for block in blocks(README) for one in block.statements() if NOT_RUN.get(one) == DOCKER]
+    try:
+        for statement in statements:
+            if statement.endswith("run --rm example"):  # words by a smaller encoder: these are 12,000 texts
+                with shown.client() as client:
+                    posted(client, "/collections", {"name": "wordnet", "encoder": "tfidf"})
+            said = ran("bash", "-euc", statement, env=shown.environment, cwd=tmp_path)
+            if statement.endswith("run --rm example"):
+                assert json.loads(said.splitlines()[-1])["inserted"] == 12_000
+            if "first-key" in statement or "key create" in statement:
+                which = 1 if "service-a" in statement else 0
+                shown.tokens[bool(which)] = said.strip()
+                with shown.client(which) as client:
+                    assert client.get("/keys").json()["keys"][-1]["scope"] == "admin"
+    finally:
+        shown.compose("--profile", "postgres", "down", "-v")
+    assert sum("docker compose" in statement for statement in statements) == 6
