@@ -126,12 +126,14 @@ def _serve_together(settings: Settings, listener: socket.socket, started: Callab
 def _config(settings: Settings) -> "uvicorn.Config":
     import uvicorn
 
-    from service.api.protocol import TimedProtocol
+    from service.api.protocol import BoundedProtocol
 
     return uvicorn.Config(
         partial(_application, settings),
         factory=True,
-        http=partial(TimedProtocol, head_seconds=settings.head_seconds),  # type: ignore[arg-type] # it is only called
+        http=partial(  # type: ignore[arg-type] # it is only called
+            BoundedProtocol, head_seconds=settings.head_seconds, most=settings.max_connections
+        ),
         workers=settings.workers,
         log_config=log_config(settings.log_level, settings.log_format),
         log_level=settings.log_level,

@@ -81,6 +81,9 @@ class Settings(BaseSettings):
         le=600_000,
         description="Milliseconds of a search that names no `timeout_ms`; then it answers what it has, as `partial`",
     )
+    max_connections: int = Field(
+        800, ge=1, description="Connections open at the same time, by each process; more are answered 503 and closed"
+    )
     head_seconds: int = Field(10, ge=1, description="Seconds that a client has for the headers of a request")
     body_seconds: int = Field(
         60, ge=1, description="Seconds for a body; of a streamed one, the longest silence, and of its reader"

@@ -229,4 +229,4 @@ def test_the_commands_of_the_readme(project: Project, tmp_path: Path) -> None:
                     assert client.get("/keys").json()["keys"][-1]["scope"] == "admin"
     finally:
         shown.compose("--profile", "postgres", "down", "-v")
-    assert sum("docker compose" in statement for statement in statements) == 6
+    assert sum("docker compose" in statement for statement in statements) == 7

@@ -5,7 +5,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import httpx
 import pytest
@@ -73,7 +73,7 @@ def test_a_rate_is_kept_with_a_second_of_it_in_hand() -> None:
 def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with one place for each kind, one that waits, and little room for bodies."""
     limits = {"CONCURRENT_REQUESTS": "1", "WAITING_REQUESTS": "1", "MAX_BODIES_BYTES": "20000", "BODY_SECONDS": "1"}
-    server = start_server(tmp_path_factory.mktemp("narrow"), MAX_KEY_ITEMS="5", **limits)
+    server = start_server(tmp_path_factory.mktemp("narrow"), MAX_KEY_ITEMS="5", MAX_CONNECTIONS="20", **limits)
     server.post("/ingest", {"collection": "c", "items": [{"id": "a", "vector": [1, 0]}]})
     yield server
     assert server.stop() == 0, server.log.read_text()
@@ -151,3 +151,15 @@ def test_a_key_has_a_rate_and_quotas(narrow: Server) -> None:
 def test_wrong_limits_of_a_key_are_named(new_server: Callable[..., Server], server: Server) -> None:
     for field, value in (("rate", 0), ("rate", -1), ("rate", 1e9), ("max_items", -1), ("max_bytes", 2**63)):
         problem(server.client.post("/keys", json={"name": "x", "scope": "read", field: value}), 422, field)
+
+
+def test_a_connection_too_many_is_told_so_and_the_others_go_on(narrow: Server) -> None:
+    where = (str(narrow.client.base_url.host), int(narrow.client.base_url.port or 0))
+    with ExitStack() as opened:
+        first, *_, last = [opened.enter_context(socket.create_connection(where, timeout=10)) for _ in range(21)]
+        refusal = b"".join(iter(lambda: last.recv(1000), b""))
+        first.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert first.recv(1000).startswith(b"HTTP/1.1 200 ")
+    assert refusal.startswith(b"HTTP/1.1 503 ")
+    assert b"\r\nRetry-After: 1\r\n" in refusal
+    assert narrow.get("/livez")["status"]

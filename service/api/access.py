@@ -61,7 +61,7 @@ def check_routes(app: FastAPI) -> None:
     Raises:
         TypeError: names the route.
     """
-    for route in _routes(app.router):
+    for route in routes_of(app.router):
         needs = [one.dependency for one in route.dependencies] if isinstance(route, APIRoute) else []
         path = getattr(route, "path", "")
         is_open = open_to_all in needs and path in (LIVE, READY)
@@ -72,14 +72,14 @@ def check_routes(app: FastAPI) -> None:
             )
 
 
-def _routes(router: APIRouter) -> Iterator[BaseRoute]:
+def routes_of(router: APIRouter) -> Iterator[BaseRoute]:
     """With those of routers that it includes, which newer versions of FastAPI leave where they are."""
     for route in router.routes:
         included = getattr(route, "original_router", None)
         if included is None:
             yield route
         else:
-            yield from _routes(included)
+            yield from routes_of(included)
 
 
 def rights_of(request: Request) -> Rights:

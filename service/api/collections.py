@@ -5,9 +5,10 @@ from fastapi import APIRouter, Response
 from service.api.access import ADMIN, READ
 from service.api.dependencies import CodewellDep
 from service.api.fields import Name
+from service.api.large import LargeRoute
 from service.api.resources import AliasIn, AliasList, CollectionIn, CollectionList, CollectionOut
 
-router = APIRouter(tags=["collections"])
+router = APIRouter(tags=["collections"], route_class=LargeRoute)
 
 
 @router.post("/collections", status_code=201, dependencies=[ADMIN])

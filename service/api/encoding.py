@@ -13,9 +13,10 @@ from service.api.encoding_schemas import (
     EncodeRequest,
     VectorsOut,
 )
+from service.api.large import LargeRoute
 from service.api.schemas import LatentList, LatentsRequest
 
-router = APIRouter(tags=["encoding"])
+router = APIRouter(tags=["encoding"], route_class=LargeRoute)
 
 
 @router.post("/collections/{name}/encode", dependencies=[READ])

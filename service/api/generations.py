@@ -7,10 +7,11 @@ from fastapi import APIRouter, Query
 from service.api import intake
 from service.api.access import ADMIN, READ
 from service.api.dependencies import CodewellDep, CollectionDep
+from service.api.large import LargeRoute
 from service.api.resources import CertificateOut, GenerationList, GenerationOut, JobOut, RecallOut, RollbackRequest
 from service.index.segment import IndexKind
 
-router = APIRouter(tags=["generations"])
+router = APIRouter(tags=["generations"], route_class=LargeRoute)
 
 
 @router.get("/collections/{name}/certificate", dependencies=[READ])

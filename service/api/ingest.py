@@ -7,10 +7,11 @@ from fastapi import APIRouter
 from service.api import intake
 from service.api.access import WRITE
 from service.api.dependencies import CodewellDep, OnceDep
+from service.api.large import LargeRoute
 from service.api.schemas import IngestRequest, IngestResponse
 from service.terms import Terms
 
-router = APIRouter(tags=["ingest"])
+router = APIRouter(tags=["ingest"], route_class=LargeRoute)
 
 NDJSON_BODY: dict[str, Any] = {
     "requestBody": {

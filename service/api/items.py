@@ -8,6 +8,7 @@ from service.api import intake
 from service.api.access import READ, WRITE
 from service.api.dependencies import CodewellDep, CollectionDep
 from service.api.fields import Include
+from service.api.large import LargeRoute
 from service.api.limits import at_most
 from service.api.schemas import (
     Counted,
@@ -28,7 +29,7 @@ from service.errors import ItemNotFound
 
 IfSeq = Annotated[int | None, Query(ge=1, description="Only if this is the item's last change; else 409")]
 
-router = APIRouter(prefix="/collections/{name}/items", tags=["items"])
+router = APIRouter(prefix="/collections/{name}/items", tags=["items"], route_class=LargeRoute)
 
 
 @router.get("/{item_id:path}", dependencies=[READ])

@@ -4,11 +4,12 @@ from fastapi import APIRouter, Response
 
 from service.api.access import ADMIN, READ
 from service.api.dependencies import CodewellDep
+from service.api.large import LargeRoute
 from service.api.resources import JobList, JobOut, TrainRequest
 from service.jobs import JobKind
 from service.planning.wish import PlanSpec
 
-router = APIRouter(tags=["jobs"])
+router = APIRouter(tags=["jobs"], route_class=LargeRoute)
 
 
 class PngResponse(Response):

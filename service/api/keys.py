@@ -6,10 +6,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.api.access import ADMIN
 from service.api.dependencies import CodewellDep
 from service.api.fields import Name, Strict
+from service.api.large import LargeRoute
 from service.keys import Key, MadeKey
 from service.rights import Scope
 
-router = APIRouter(tags=["keys"])
+router = APIRouter(tags=["keys"], route_class=LargeRoute)
 
 
 class KeyIn(Strict):

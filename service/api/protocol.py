@@ -1,4 +1,4 @@
-"""HTTP by h11, with a time for a request's headers. Knows no route."""
+"""HTTP by h11, with a time for a request's headers and a bound on connections. Knows no route."""
 
 import asyncio
 from typing import Any
@@ -6,20 +6,28 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+FULL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+"""What is answered to a connection too many: nothing of it is read."""
 
-class TimedProtocol(H11Protocol):
+
+class BoundedProtocol(H11Protocol):
     """Closes a connection whose next request does not come to the end of its headers within `head_seconds`, or whose
     body does not end so soon after its answer. One that sends nothing at all after an answer is closed by uvicorn.
+    One that comes when `most` are open is answered 503 and closed.
     """
 
-    def __init__(self, *given: Any, head_seconds: float, **named: Any) -> None:
+    def __init__(self, *given: Any, head_seconds: float, most: int, **named: Any) -> None:
         super().__init__(*given, **named)
+        self._most = most
         self._head_seconds = head_seconds
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The time begins with the connection."""
         super().connection_made(transport)
+        if len(self.connections) > self._most:
+            transport.write(FULL)
+            transport.close()
         self._set_timer()
 
     def data_received(self, data: bytes) -> None:

@@ -7,13 +7,14 @@ from fastapi import APIRouter
 from service.api import intake
 from service.api.access import READ
 from service.api.dependencies import CodewellDep
+from service.api.large import LargeRoute
 from service.api.search_schemas import AnswerOut, BatchResponse, QueryIn, SearchRequest, SearchResponse
 from service.deadline import Deadline
 from service.errors import OutOfTime
 from service.permitted import Permitted
 from service.query import Answer, Query
 
-router = APIRouter(tags=["search"])
+router = APIRouter(tags=["search"], route_class=LargeRoute)
 
 
 @router.post("/search", response_model_exclude_none=False, dependencies=[READ])
