@@ -53,7 +53,8 @@ def settings_table() -> str:
     rows = ["| variable | default | what it sets |", "|---|---|---|"]
     for name, field in (Settings.model_fields | ClientSettings.model_fields).items():
         assert field.default is not PydanticUndefined
-        default = "" if field.default is None else f"`{field.default}`"
+        value = json.dumps(field.default) if isinstance(field.default, bool) else field.default
+        default = "" if value is None else f"`{value}`"
         rows.append(f"| `CODEWELL_{name.upper()}` | {default} | {field.description} |")
     return "\n".join(rows)
 
