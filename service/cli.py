@@ -21,6 +21,7 @@ from service.doctor.command import doctor
 from service.key_commands import keys
 from service.offline import export, restore, snapshot, verify
 from service.plan_command import plan
+from service.recall_command import recall
 from service.watch import connected, ended
 
 HELP = """Retrieval over codes of a few bytes: run the server, fill it, train it, ask it.
@@ -34,6 +35,7 @@ app.command()(build)
 app.command()(compare)
 app.command()(doctor)
 app.command()(plan)
+app.command()(recall)
 app.command()(verify)
 app.command()(export)
 app.command()(snapshot)

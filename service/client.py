@@ -174,6 +174,10 @@ class Client:
         """What was measured of the published codec."""
         return self._call("GET", _path("collections", collection) + "/certificate")
 
+    def recall(self, collection: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """Where recall is lost now; `asked` are the parameters of the request."""
+        return self._answer("GET", _path("collections", collection) + "/recall", params=dict(asked))
+
     def job(self, job_id: str) -> dict[str, Any]:
         """How far a job is, and how it ended."""
         return self._call("GET", _path("jobs", job_id))

@@ -221,6 +221,11 @@ def check_recall(server: Server) -> None:
     assert (filtered["queries"], filtered["items"], filtered["items_chosen"]) == (40, 560, 160)
     check_sums(filtered)
     assert filtered["knobs"][0]["index"] == "buckets"
+    options = ("--collection", "auto", "--queries", "40", "--index", "buckets", "--filter", '{"third": 1}')
+    printed = codewell(server, "recall", *options, "--seconds", "30")
+    assert printed.returncode == 0, printed.stderr
+    assert f"recall@10 is {filtered['recall@10']['value']:.3f}, 95% interval" in printed.stdout
+    assert f"the shortlist loses {filtered['lost']['shortlist']:.3f}" in printed.stdout
     path = "/collections/auto/recall"
     problem(server.client.get(path, params={"filter": '{"third": '}), 422, "filter", "no JSON")
     problem(server.client.get(path, params={"filter": '{"third": {"$no": 1}}'}), 422, "filter.third.$no")
