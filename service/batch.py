@@ -164,8 +164,8 @@ class Batch:
         if item.vector is not None:
             if self._chunking is not None:
                 raise InvalidInput(
-                    "this collection cuts texts into chunks and makes a vector of each: leave the vector out, or take a "
-                    "collection without chunking",
+                    "this collection cuts texts into chunks and makes a vector of each: leave the vector out, or take "
+                    "a collection without chunking",
                     field=f"{field}.vector",
                 )
             checked_vector(item.vector, self._dim, self._metric, f"{field}.vector")

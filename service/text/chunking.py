@@ -16,7 +16,9 @@ MOST_CHUNKS = 50_000
 class Chunking(BaseModel):
     """Chunks of so many tokens, of which each next one begins with some that the one before ends with."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra={"examples": [{"tokens": 200, "overlap": 40}]})
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, json_schema_extra={"examples": [{"tokens": 200, "overlap": 40}]}
+    )
 
     tokens: int = Field(200, ge=1, le=100_000, description="Most tokens of a chunk, as the text encoder counts them")
     overlap: int = Field(40, ge=0, description="Most tokens that a chunk and the next one have in common")

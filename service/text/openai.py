@@ -70,8 +70,8 @@ class OpenAIEncoder:
         """Raises InvalidInput: only the endpoint knows its tokens."""
         del text
         raise InvalidInput(
-            f"only the endpoint knows the tokens of {self.model!r}: cut texts before they are sent, or take the encoder "
-            "sentence-transformers or tfidf",
+            f"only the endpoint knows the tokens of {self.model!r}: cut texts before they are sent, or take the "
+            "encoder sentence-transformers or tfidf",
             field="chunking",
         )
 
