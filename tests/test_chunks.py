@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from models import SparseCodec
-from service import pictures
 from service.backup import back_up, restore_file
 from service.catalog import Catalog
 from service.collection import Collection
@@ -34,6 +33,7 @@ from service.store.database import Database
 from service.terms import Terms
 from service.text.chunking import Chunking
 from service.text.tfidf import TfidfEncoder
+from service.upload import Source
 from service.verification import verify
 from tests.test_export import lines
 
@@ -43,12 +43,6 @@ WORDS = [
     f"{first}{second}" for first in ("gran", "ott", "viol", "sand") for second in ("ite", "er", "in", "stone", "y")
 ]
 TINY = {"codec": {"bytes": 16, "decoder_hidden": []}, "training": {"epochs": 1}}
-
-
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take longer than all the rest."""
-    monkeypatch.setattr(pictures, "can_draw", lambda: False)
 
 
 def opened(url: str, **limits: Any) -> tuple[Database, Catalog]:
@@ -229,6 +223,8 @@ def test_what_is_kept_comes_back(database_url: str, tmp_path: Path) -> None:
     given = lines(tmp_path / "c.ndjson")
     assert {one["id"]: one["text"] for one in given} == texts
     assert {"vector"} & set().union(*given) == set()
+    export(database, "c", tmp_path / "c.parquet")
+    assert [line.item for line in Source(tmp_path / "c.parquet").lines()] == given
     copy = again.create("copy", encoder="tfidf", chunking=CHUNKING)
     copy.ingest([NewItem(one["id"], one["text"], None, one["metadata"]) for one in given])
     check(copy, texts, "granite", 20)
