@@ -13,7 +13,6 @@ from service.choice import diverse, value_at
 from service.deadline import Deadline
 from service.errors import ItemNotFound, NotSparse, OutOfTime, Unavailable
 from service.filter import Every, Filter, Not, Some, Value, equal
-from service.follower import payload_codes
 from service.index.chunks import ChunkView
 from service.index.exact import exact_search
 from service.index.segment import IndexKind, RowArray
@@ -471,7 +470,8 @@ class Searcher(Reader):
             codes = payload.codes_by_row(session, view.generation_id or 0, item.rows)
         if len(codes) < len(item.rows):
             raise Unavailable(f"the item {item.item_id!r} was changed meanwhile; try again")
-        vector: NDArray[np.float32] = view.codec.decode(payload_codes(view.codec, list(codes.values()))).mean(axis=0)
+        stored = np.array([list(code) for code in codes.values()], np.uint8)
+        vector: NDArray[np.float32] = view.codec.decode(stored).mean(axis=0)
         return vector
 
 
