@@ -1,11 +1,14 @@
 """Do judged sets get better hits? nDCG@10 and recall@100 over HTTP: exact vectors, codes, words, and both.
 
-    python -m benchmarks.relevance FOLDER... [--bytes 16 32 64] [--kind dense] [--epochs N] [--json rows.json]
+    python -m benchmarks.relevance FOLDER... [--bytes 16 32 64] [--kind dense] [--epochs N] [--chunking 200 40]
+        [--json rows.json]
 
 A folder has corpus.jsonl (id, text, title or none), queries.jsonl (id, text) and qrels.tsv (a heading, then query,
 document, grade) as BEIR ships them, and beside them emb.npy and qemb.npy, a vector a line of each, so that nothing has
 to be encoded here. A real server with one process takes title and text as an item's text, and its vector; each size of
 codes is trained in turn and searched by codes alone, and with the exact scores of as many originals as is the default.
+With --chunking the server cuts texts into chunks of so many tokens, with such an overlap, and encodes them itself by
+sentence-transformers, all-MiniLM-L6-v2 where no setting names another; qemb.npy must be that model's.
 
 Relevance is binary: a grade above 0. With r_i = 1 where the hit at rank i is relevant and R relevant documents in all,
 
@@ -30,7 +33,8 @@ from benchmarks.server import packed, served, trained
 from models import Vectors
 from service.client import Client
 
-BATCH = 500
+BATCH, FEWER = 500, 20
+"""Documents in one request, and where the server encodes them."""
 DISCOUNTS = 1 / np.log2(np.arange(2, 12))
 TEXT: dict[str, Any] = {"mode": "text"}
 CODES: dict[str, Any] = {"stage": "refine"}
@@ -91,6 +95,7 @@ def main() -> None:
     arguments.add_argument("--bytes", type=int, nargs="+", default=[16, 32, 64])
     arguments.add_argument("--kind", default="dense")
     arguments.add_argument("--epochs", type=int)
+    arguments.add_argument("--chunking", type=int, nargs=2, metavar=("TOKENS", "OVERLAP"))
     arguments.add_argument("--json", type=Path, help="also write the rows there")
     given = arguments.parse_args()
     training = {} if given.epochs is None else {"epochs": given.epochs}
@@ -99,7 +104,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder, served(Path(folder)) as url, Client(url) as client:
             for path in given.folders:
                 judged = Judged.read(path)
-                _fill(client, judged)
+                _fill(client, judged, given.chunking and dict(zip(("tokens", "overlap"), given.chunking, strict=True)))
                 for row in _measured(client, judged, given.bytes, given.kind, training):
                     print(f"{row.set}: {row.search}, {row.code_bytes or 'no'} bytes: {row.ndcg:.4f}", file=sys.stderr)
                     rows.append(row)
@@ -119,12 +124,15 @@ def _print(rows: Sequence[Row]) -> None:
         print(f"| {search} | {size or ''} | {measured} |")
 
 
-def _fill(client: Client, judged: Judged) -> None:
-    client.create({"name": judged.name, "dimension": judged.vectors.shape[1]})
-    for start in range(0, len(judged.documents), BATCH):
-        batch = zip(judged.documents[start : start + BATCH], judged.vectors[start : start + BATCH], strict=True)
+def _fill(client: Client, judged: Judged, chunking: dict[str, int] | None) -> None:
+    own = {"encoder": "sentence-transformers", "chunking": chunking}
+    client.create({"name": judged.name} | (own if chunking else {"dimension": judged.vectors.shape[1]}))
+    size = FEWER if chunking else BATCH
+    for start in range(0, len(judged.documents), size):
+        batch = zip(judged.documents[start : start + size], judged.vectors[start : start + size], strict=True)
         items = [
-            {"id": document["id"], "text": _text(document), "vector": packed(vector)} for document, vector in batch
+            {"id": document["id"], "text": _text(document)} | ({} if chunking else {"vector": packed(vector)})
+            for document, vector in batch
         ]
         receipt = client.ingest(judged.name, items)
         assert receipt["counts"]["rejected"] == 0, receipt

@@ -6,12 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import Codec, Metric, Vectors
-from service.errors import DuplicateId, InvalidInput, NoEncoder
+from service.errors import DuplicateId, InvalidInput, LimitExceeded, NoEncoder
 from service.item import Malformed, NewItem, canonical, checked_vector
 from service.originals import Originals
 from service.receipt import ItemResult, ItemStatus
+from service.span import Span, packed
 from service.store.store import Item, Write
 from service.terms import WriteMode, broken
+from service.text.chunking import MOST_CHUNKS, Chunking
 from service.text.encoder import TextEncoder
 
 
@@ -27,6 +29,9 @@ class Batch:
         encoder: TextEncoder | None,
         mode: WriteMode = WriteMode.UPSERT,
         originals: Originals = Originals.FLOAT32,
+        *,
+        chunking: Chunking | None = None,
+        max_chunks: int = MOST_CHUNKS,
     ) -> None:
         self._collection = collection
         self._dim = dim
@@ -34,6 +39,8 @@ class Batch:
         self._encoder = encoder
         self._mode = mode
         self._originals = originals
+        self._chunking = chunking
+        self._max_chunks = max_chunks
         self.results: dict[int, ItemResult] = {}
         self._items: dict[int, NewItem] = {}
         seen: set[str] = set()
@@ -43,8 +50,10 @@ class Batch:
             except InvalidInput as error:
                 self.results[position] = ItemResult(position, item.id, ItemStatus.REJECTED, error)
         self._digests = {position: item.digest() for position, item in self._items.items()}
-        self._place: dict[int, int] = {}
-        """Where an encoded item's vector stands in `_vectors`."""
+        self._spans: dict[int, list[Span]] = {}
+        """The chunks of encoded items."""
+        self._places: dict[int, slice] = {}
+        """Where an encoded item's vectors stand in `_vectors`."""
         self._vectors: Vectors = np.empty((0, dim), np.float32)
         self._codes: NDArray[np.uint8] | None = None
         self._warnings: dict[int, str] = {}
@@ -57,20 +66,28 @@ class Batch:
     def encode(self, known: Mapping[str, Item], codec: Codec | None) -> None:
         """Makes vectors, and codes where there is a codec, of the items whose text or vector is new beside `known`."""
         fresh = [position for position in self._items if not self._same(position, known)]
-        self._place = {position: place for place, position in enumerate(fresh)}
-        self._vectors = np.zeros((len(fresh), self._dim), np.float32)
-        texts: dict[int, str] = {}
+        if self._chunking is not None and self._encoder is not None:
+            fresh = self._cut(fresh, self._chunking, self._encoder)
+        self._places, self._warnings, rows = {}, {}, 0
+        texts: list[str] = []
+        owners: list[tuple[int, int]] = []
         for position in fresh:
-            item = self._items[position]
-            if item.vector is not None:
-                self._vectors[self._place[position]] = item.vector
-            else:
-                texts[position] = item.text or ""
+            parts = self._parts(position)
+            begin, rows = rows, rows + len(parts)
+            self._places[position] = slice(begin, rows)
+            if self._items[position].vector is None:
+                texts += parts
+                owners += [(position, row) for row in range(begin, rows)]
+        self._vectors = np.zeros((rows, self._dim), np.float32)
+        for position in fresh:
+            if (vector := self._items[position].vector) is not None:
+                self._vectors[self._places[position]] = vector
         if texts and self._encoder is not None:
-            encoded = self._encoder.encode(list(texts.values()))
-            self._vectors[[self._place[position] for position in texts]] = encoded.vectors
-            warned = zip(texts, encoded.warnings, strict=True)
-            self._warnings = {position: warning for position, warning in warned if warning is not None}
+            encoded = self._encoder.encode(texts)
+            self._vectors[[row for _, row in owners]] = encoded.vectors
+            for (position, _), warning in zip(owners, encoded.warnings, strict=True):
+                if warning is not None:
+                    self._warnings.setdefault(position, warning)
         # Codes are those of what is kept, so that they can be made again from it.
         self._vectors = self._vectors.astype(self._originals.stored_as).astype(np.float32)
         self._codes = codec.encode(self._vectors) if codec is not None else None
@@ -85,18 +102,20 @@ class Batch:
                 self.results[position] = ItemResult(position, item.id, ItemStatus.REJECTED, conflict)
                 continue
             same = self._same(position, known)
-            if not same and position not in self._place:
+            if not same and position not in self._places:
                 return None
             status = ItemStatus.INSERTED if old is None else ItemStatus.UPDATED
             if same and old is not None and old.metadata == metadata:
                 status = ItemStatus.UNCHANGED
             else:
-                place = None if same else self._place[position]
-                code = None if place is None or self._codes is None else self._codes[place].tobytes()
-                dropped = code is not None and self._originals is Originals.DROP
-                stored = self._vectors.astype(self._originals.stored_as, copy=False)
-                vector = None if place is None or dropped else stored[place].tobytes()
-                writes.append(Write(item.id, self._digests[position], item.text, metadata, vector, code))
+                place = slice(0) if same else self._places[position]
+                codes = [] if self._codes is None else [code.tobytes() for code in self._codes[place]]
+                dropped = bool(codes) and self._originals is Originals.DROP
+                stored = self._vectors[place].astype(self._originals.stored_as, copy=False)
+                vectors = [] if dropped else [vector.tobytes() for vector in stored]
+                spans = self._spans.get(position)
+                chunks = None if spans is None else packed(spans)
+                writes.append(Write(item.id, self._digests[position], item.text, metadata, chunks, vectors, codes))
             self.results[position] = ItemResult(position, item.id, status, warning=self._warnings.get(position))
         return writes
 
@@ -108,6 +127,34 @@ class Batch:
         """One a position."""
         return [self.results[position] for position in sorted(self.results)]
 
+    def _cut(self, positions: Sequence[int], chunking: Chunking, encoder: TextEncoder) -> list[int]:
+        """Finds the chunks of texts; returns the positions of those that there is room for, and rejects the others."""
+        kept, total = list[int](), 0
+        for position in positions:
+            item = self._items[position]
+            text = item.text or ""
+            spans = chunking.chunks(text, encoder.spans(text))
+            if total + len(spans) > self._max_chunks:
+                del self._items[position]
+                error = LimitExceeded(
+                    f"with this text, of {len(spans)} chunks, the request has more than {self._max_chunks}: send fewer "
+                    "items, or make a collection with longer chunks",
+                    field=f"items[{position}].text",
+                    limit=self._max_chunks,
+                    setting="max_chunks",
+                )
+                self.results[position] = ItemResult(position, item.id, ItemStatus.REJECTED, error)
+                continue
+            self._spans[position] = spans
+            total += len(spans)
+            kept.append(position)
+        return kept
+
+    def _parts(self, position: int) -> list[str]:
+        """The text of each of its rows."""
+        text, spans = self._items[position].text or "", self._spans.get(position)
+        return [text] if spans is None else [text[slice(*span)] for span in spans]
+
     def _accepted(self, item: NewItem | Malformed, seen: set[str], field: str) -> NewItem:
         if isinstance(item, Malformed):
             raise item.error
@@ -115,6 +162,12 @@ class Batch:
             raise DuplicateId(item.id, field=f"{field}.id")
         seen.add(item.id)
         if item.vector is not None:
+            if self._chunking is not None:
+                raise InvalidInput(
+                    "this collection cuts texts into chunks and makes a vector of each: leave the vector out, or take "
+                    "a collection without chunking",
+                    field=f"{field}.vector",
+                )
             checked_vector(item.vector, self._dim, self._metric, f"{field}.vector")
             self._originals.checked(item.vector, f"{field}.vector")
         elif self._encoder is None:

@@ -50,6 +50,7 @@ class Codewell:
             default_encoder,
             snapshots,
             settings.max_collections,
+            max_chunks=settings.max_chunks,
             observe=self._observe,
         )
         self.jobs = Jobs(self.database)

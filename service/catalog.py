@@ -34,6 +34,7 @@ from service.store import store
 from service.store.database import Database
 from service.store.tables import AliasRow, CollectionRow, GenerationRow
 from service.terms import Terms, WriteMode
+from service.text.chunking import MOST_CHUNKS, Chunking
 from service.text.encoder import AbsentEncoder, TextEncoder
 
 
@@ -48,7 +49,10 @@ class Description:
     originals: Originals
     codec: Mapping[str, Any]
     contract: Mapping[str, Any] | None
+    chunking: Mapping[str, Any] | None
     items: int
+    chunks: int | None
+    """None where texts are not cut."""
     seq: int
     generation: int | None
     certificate: Mapping[str, Any] | None
@@ -69,6 +73,7 @@ class Catalog:
         snapshots: Snapshots | None = None,
         max_collections: int = 0,
         *,
+        max_chunks: int = MOST_CHUNKS,
         observe: Observer = unobserved,
     ) -> None:
         self._database = database
@@ -78,6 +83,7 @@ class Catalog:
         self._default_encoder = default_encoder
         self._snapshots = snapshots
         self._max_collections = max_collections
+        self._max_chunks = max_chunks
         self._observe = observe
         self._opened: dict[int, Collection] = {}
         self._opening = Lock()
@@ -104,6 +110,7 @@ class Catalog:
                     self._computing,
                     self._snapshots,
                     self._waiting,
+                    max_chunks=self._max_chunks,
                     observe=self._observe,
                 )
             return self._opened[row.id]
@@ -175,6 +182,7 @@ class Catalog:
         codec: CodecSpec | None = None,
         contract: ContractSpec | None = None,
         originals: Originals = Originals.FLOAT32,
+        chunking: Chunking | None = None,
     ) -> Collection:
         """Makes a collection; its dimension is the given one or its encoder's.
 
@@ -191,6 +199,8 @@ class Catalog:
             if dimension not in (None, encoded):
                 raise InvalidInput(f"the encoder {encoder!r} makes vectors of {encoded} numbers", field="dimension")
             dimension = encoded
+        if chunking is not None:
+            chunking.check(None if encoder is None else self.encoders[encoder])
         if dimension is None:
             raise InvalidInput("give a dimension, or an encoder that has one", field="dimension")
         if not 1 <= dimension <= self._max_dimension:
@@ -213,6 +223,7 @@ class Catalog:
             originals=originals.value,
             codec=codec.model_dump(mode="json"),
             contract=None if contract is None else contract.stored(),
+            chunking=None if chunking is None else chunking.model_dump(),
             created_at=time.time(),
         )
         with self._database.naming() as session:
@@ -315,7 +326,9 @@ def _described(session: Session, row: CollectionRow) -> Description:
         originals=Originals(row.originals),
         codec=row.codec,
         contract=row.contract,
+        chunking=row.chunking,
         items=row.item_count,
+        chunks=None if row.chunking is None else row.row_count,
         seq=row.seq,
         generation=row.generation_id,
         certificate=generation.certificate if generation is not None else None,

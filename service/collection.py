@@ -37,7 +37,17 @@ class Collection(Examiner):
                 was asked for; nothing was written. KeyReused. QuotaExceeded: nothing was written.
         """
         profile = Profile(Operation.INGEST, self.name)
-        batch = Batch(items, self.name, self.dim, self.metric, self._encoder, terms.mode, self.originals)
+        batch = Batch(
+            items,
+            self.name,
+            self.dim,
+            self.metric,
+            self._encoder,
+            terms.mode,
+            self.originals,
+            chunking=self.chunking,
+            max_chunks=self._max_chunks,
+        )
         if terms.atomic and batch.results:
             raise batch_rejected("the batch is atomic", batch.results.values())
         for _ in range(ATTEMPTS):
@@ -105,7 +115,7 @@ class Collection(Examiner):
             metadata = checked_metadata(merged, max_bytes, "metadata", max_depth)
             if metadata != item.metadata:
                 before = store.size_of(row)
-                write = store.Write(item_id, item.digest, item.text, metadata, None, None)
+                write = store.Write(item_id, item.digest, item.text, metadata, item.chunks)
                 store.write_items(session, row, [write], time.time())
                 quota.check(session, row, before)
                 profile.count(ItemStatus.UPDATED, 1)

@@ -170,7 +170,7 @@ def print_hits(answer: Mapping[str, Any]) -> None:
     ids = max((len(shown(hit["id"], ID_WIDTH)) for hit in hits), default=0)
     texts = max(FEWEST_TEXT, shutil.get_terminal_size((PIPE_WIDTH, 24)).columns - ids - 16)
     for rank, hit in enumerate(hits, 1):
-        item_id, found = shown(hit["id"], ID_WIDTH), shown(hit["text"] or "", texts)
+        item_id, found = shown(hit["id"], ID_WIDTH), shown((hit["chunk"] or hit)["text"] or "", texts)
         sys.stdout.write(f"{rank:>3}  {hit['score']:7.4f}  {item_id:<{ids}}  {found}".rstrip() + "\n")
     if answer["partial"]:
         sys.stderr.write(f"fewer hits than asked for: {answer['partial_reason']}\n")

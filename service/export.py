@@ -40,18 +40,17 @@ def export(database: Database, name: str, path: Path) -> Exported:
     try:
         with database.reading() as session, writing(draft) as write:
             row = store.found_collection(session, name)
-            if row.originals == Originals.DROP and row.generation_id is not None:
+            if row.originals == Originals.DROP and row.generation_id is not None and row.chunking is None:
                 raise OriginalsDropped(f"only codes are left of the vectors of {row.name!r}", field="collection")
             last, seq = 0, row.seq
             while page := store.items_after(session, row.id, last, PAGE):
-                stored = payload.vectors_by_row(session, row.id, [item.row_id for item in page])
-                vectors = decoded([stored[item.row_id] for item in page], row.dimension)
-                write(
-                    [
-                        {"id": item.item_id, "text": item.text, "metadata": item.metadata, "vector": vector.tolist()}
-                        for item, vector in zip(page, vectors, strict=True)
-                    ]
-                )
+                items_out = [{"id": item.item_id, "text": item.text, "metadata": item.metadata} for item in page]
+                if row.chunking is None:  # else its encoder makes the vectors again
+                    stored = payload.vectors_by_row(session, row.id, [item.row_id for item in page])
+                    vectors = decoded([stored[item.row_id] for item in page], row.dimension)
+                    for given, vector in zip(items_out, vectors, strict=True):
+                        given["vector"] = vector.tolist()
+                write(items_out)
                 items, last = items + len(page), page[-1].row_id
         with draft.open("rb") as whole:
             os.fsync(whole.fileno())

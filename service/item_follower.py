@@ -8,6 +8,7 @@ from typing import ClassVar, Generic, TypeVar
 from sqlalchemy.orm import Session
 
 from service.errors import CollectionNotFound
+from service.index.chunks import ChunkView
 from service.index.filters import FilterView
 from service.index.text import TextView
 from service.store.content import Content, ContentChange, content_after, content_changes
@@ -17,7 +18,7 @@ from service.store.tables import CollectionRow
 PAGE = 5_000
 """Rows or log entries read in one short transaction."""
 
-V = TypeVar("V", FilterView, TextView)
+V = TypeVar("V", FilterView, TextView, ChunkView)
 
 
 class ItemFollower(ABC, Generic[V]):

@@ -99,9 +99,9 @@ class Jobs:
             row = store.find_collection(session, collection, lock=True)
             if row is None:
                 raise CollectionNotFound(collection, field="collection")
-            if row.item_count < FEWEST_ITEMS:
+            if row.row_count < FEWEST_ITEMS:
                 raise TooFewItems(
-                    f"the collection has {row.item_count} items; training needs {FEWEST_ITEMS}, and exact search "
+                    f"the collection has {row.row_count} items; training needs {FEWEST_ITEMS}, and exact search "
                     "serves fewer",
                     field="collection",
                 )
@@ -124,8 +124,8 @@ class Jobs:
             row = store.find_collection(session, collection, lock=True)
             if row is None:
                 raise CollectionNotFound(collection, field="collection")
-            if row.item_count < FEWEST_PLANNED:
-                raise TooFewItems(few(row.item_count), field="collection")
+            if row.row_count < FEWEST_PLANNED:
+                raise TooFewItems(few(row.row_count), field="collection")
             _check_idle(session, row, (JobKind.PLAN,))
             return _job(_queued(session, row, JobKind.PLAN, parameters), row.name)
 
@@ -148,7 +148,7 @@ class Jobs:
         """Queues the first training of every collection that has grown to `train_at` items and never had one."""
         untrained = select(CollectionRow).where(
             CollectionRow.generation_id.is_(None),
-            CollectionRow.item_count >= max(train_at, FEWEST_ITEMS),
+            CollectionRow.row_count >= max(train_at, FEWEST_ITEMS),
             ~_had_training(CollectionRow.id),
         )
         with self._database.reading() as session:

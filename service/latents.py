@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from models import Codes, Vectors
 from service.errors import InvalidInput
+from service.index.chunks import ChunkView
 from service.index.segment import RowArray
 from service.index.view import View
 
@@ -104,11 +105,18 @@ class Latents:
             explanations.append(Explanation(sum(part.share for part in parts) + rest, parts, rest))
         return explanations
 
-    def commonest(self, view: View, limit: int, texts: Texts) -> list[Latent]:
-        """The latents that are active in most live items of a view."""
-        counts = np.zeros(self._codec.config.latents, np.int64)
-        for _, indices, values in self._blocks(view):
-            counts += np.bincount(indices[values > 0], minlength=len(counts))
+    def commonest(self, view: View, limit: int, texts: Texts, chunks: ChunkView | None = None) -> list[Latent]:
+        """The latents that are active in most live items of a view; in any of an item's `chunks`."""
+        latents = self._codec.config.latents
+        counts = np.zeros(latents, np.int64)
+        pairs = [np.empty(0, np.int64)]
+        for rows, indices, values in self._blocks(view):
+            if chunks is None:
+                counts += np.bincount(indices[values > 0], minlength=latents)
+            else:
+                pairs.append(np.unique((chunks.items_of(rows)[:, None] * latents + indices)[values > 0]))
+        if chunks is not None:
+            counts = np.bincount(np.unique(np.concatenate(pairs)) % latents, minlength=latents)
         best = np.argsort(-counts, kind="stable")[:limit]
         best = best[counts[best] > 0]
         labels = self.labels(view, best.tolist(), texts)

@@ -33,7 +33,7 @@ class Planner:
             row = session.get(CollectionRow, collection_id)
             if row is None:
                 raise CollectionNotFound("the collection was deleted", field="collection")
-            self._dim, self._metric, self._items = row.dimension, Metric(row.metric), row.item_count
+            self._dim, self._metric, self._items = row.dimension, Metric(row.metric), row.row_count
             keeps = row.originals != Originals.DROP
         if wish.contract is None and row.contract is not None:
             wish = wish.model_copy(update={"contract": ContractSpec.model_validate(row.contract)})

@@ -17,6 +17,7 @@ from service.index.segment import IndexKind
 from service.latents import Explanation
 from service.profile import Profile
 from service.search import Plan, Stage
+from service.span import Span
 from service.store.store import Item
 
 FAINTEST = 1e-4
@@ -104,6 +105,14 @@ class Hit:
     explanation: Explanation | None = None
     snippet: str | None = None
     """The part of its text with most of the query's words, as HTML; none where it was not asked for."""
+    chunk: Span | None = None
+    """The part of its text that it was found by; none where texts are not cut."""
+
+    @property
+    def passage(self) -> str | None:
+        """The text of that part, or all of it."""
+        text = self.item.text
+        return text if text is None or self.chunk is None else text[slice(*self.chunk)]
 
 
 @dataclass(frozen=True)

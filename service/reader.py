@@ -1,7 +1,7 @@
 """What one collection holds, as one process sees it: items, lists and counts. Writes nothing; knows no search."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from threading import Semaphore
 from typing import Any, NamedTuple
 
@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
 from models import Codes, Metric, Vectors
+from service.chunk_follower import ChunkFollower
 from service.errors import CollectionNotFound, InvalidInput, NoEncoder, NotTrained
 from service.filter import Every, Filter, Kind
 from service.filter_follower import FilterFollower
 from service.follower import PAGE, Follower
+from service.index.chunks import ChunkView
 from service.index.filters import FilterView
 from service.index.segment import RowArray
 from service.index.view import View
@@ -25,6 +27,7 @@ from service.snapshots import Snapshots
 from service.store import payload, store
 from service.store.database import Database
 from service.store.tables import CollectionRow
+from service.text.chunking import MOST_CHUNKS, Chunking
 from service.text.encoder import TextEncoder
 from service.text_follower import TextFollower
 
@@ -53,6 +56,7 @@ class Reader:
         snapshots: Snapshots | None = None,
         waiting: Semaphore | None = None,
         *,
+        max_chunks: int = MOST_CHUNKS,
         observe: Observer = unobserved,
     ) -> None:
         self.id = row.id
@@ -60,23 +64,26 @@ class Reader:
         self.dim = row.dimension
         self.metric = Metric(row.metric)
         self.originals = Originals(row.originals)
+        self.chunking = None if row.chunking is None else Chunking.model_validate(row.chunking)
         self._database = database
         self._encoder = encoder
         self._computing = computing
+        self._max_chunks = max_chunks
         self._observe = observe
         self.follower = Follower(row, database, snapshots, waiting)
         self._filters = FilterFollower(row.id, row.name, database)
         self._words = TextFollower(row.id, row.name, database)
+        self._chunks = ChunkFollower(row.id, row.name, database)
 
     def get(self, ids: Sequence[str], *, vectors: bool = False) -> list[Hit | None]:
-        """The items in the order of `ids`, none for those that do not exist; scores are 0."""
+        """The items in the order of `ids`, none for those that do not exist; scores are 0. The vector of an item with
+        chunks is the mean of theirs.
+        """
         with self._database.reading() as session:
             known = store.items_by_id(session, self.id, ids)
-            rows = [item.row_id for item in known.values()]
-            stored = payload.vectors_by_row(session, self.id, rows) if vectors else {}
+            kept = self._vectors(session, known.values()) if vectors else {}
         return [
-            Hit(known[item_id], 0.0, self._vector(stored.get(known[item_id].row_id))) if item_id in known else None
-            for item_id in ids
+            Hit(known[item_id], 0.0, kept.get(known[item_id].row_id)) if item_id in known else None for item_id in ids
         ]
 
     def scroll(self, wanted: Filter, after: int, limit: int, *, vectors: bool = False) -> tuple[list[Hit], int | None]:
@@ -91,8 +98,8 @@ class Reader:
                 chosen = self._filters.view(self._row(session).seq).rows(wanted)
                 rows = np.sort(chosen[chosen > after])[:limit].tolist()
             items = store.items_by_row(session, self.id, rows)
-            stored = payload.vectors_by_row(session, self.id, rows) if vectors else {}
-        hits = [Hit(items[row], 0.0, self._vector(stored.get(row))) for row in rows if row in items]
+            kept = self._vectors(session, items.values()) if vectors else {}
+        hits = [Hit(items[row], 0.0, kept.get(row)) for row in rows if row in items]
         return hits, rows[-1] if len(rows) == limit else None
 
     def count(self, wanted: Filter) -> int:
@@ -142,7 +149,7 @@ class Reader:
 
     def applied_seq(self) -> int | None:
         """The last change that all views hold that there are; none where there is no view."""
-        views = (self.follower.loaded, self._filters.loaded, self._words.loaded)
+        views = (self.follower.loaded, self._filters.loaded, self._words.loaded, self._chunks.loaded)
         return min((view.applied_seq for view in views if view is not None), default=None)
 
     def taken(self) -> Taken:
@@ -158,7 +165,7 @@ class Reader:
 
     def is_behind(self, head: store.Head) -> bool:
         """Whether the database holds more than the views that there are."""
-        views = (self._filters, self._words)
+        views = (self._filters, self._words, self._chunks)
         return self.follower.is_behind(head) or any(view.is_behind(head.seq) for view in views)
 
     def follow(self) -> None:
@@ -166,6 +173,7 @@ class Reader:
         self.follower.follow()
         self._filters.follow()
         self._words.follow()
+        self._chunks.follow()
 
     def _trained(self) -> View:
         view = self.follower.view()
@@ -183,10 +191,32 @@ class Reader:
             seq = self._row(session).seq
         return self._filters.view(seq)
 
+    def _chunk_view(self, seq: int) -> ChunkView | None:
+        """Of `seq` or later; none where texts are not cut."""
+        return None if self.chunking is None else self._chunks.view(seq)
+
     def _texts(self, rows: RowArray) -> dict[int, str]:
+        """Of rows, and where they are chunks, of these alone; without those that are gone or have none."""
+        chunks = self._chunk_view(0)
+        owners = rows if chunks is None else chunks.items_of(rows)
         with self._database.reading() as session:
-            items = store.items_by_row(session, self.id, rows.tolist())
-        return {row: item.text for row, item in items.items() if item.text is not None}
+            items = store.items_by_row(session, self.id, np.unique(owners).tolist())
+        found: dict[int, str] = {}
+        for row, owner in zip(rows.tolist(), owners.tolist(), strict=True):
+            if (item := items.get(owner)) is not None and item.text is not None:
+                found[row] = item.text if item.chunks is None else item.text[slice(*item.spans[row - owner])]
+        return found
+
+    def _vectors(self, session: Session, items: Iterable[store.Item]) -> dict[int, NDArray[np.float32]]:
+        """The vector of each item by its row, without those that were dropped."""
+        known = list(items)
+        stored = payload.vectors_by_row(session, self.id, [row for item in known for row in item.rows])
+        found: dict[int, NDArray[np.float32]] = {}
+        for item in known:
+            kept = [stored[row] for row in item.rows if row in stored]
+            if len(kept) == len(item.rows):
+                found[item.row_id] = decoded(kept, self.dim).mean(axis=0)
+        return found
 
     def _metadata(self, rows: RowArray) -> dict[int, dict[str, Any]]:
         with self._database.reading() as session:

@@ -13,6 +13,7 @@ from service.choice import diverse, value_at
 from service.deadline import Deadline
 from service.errors import ItemNotFound, NotSparse, OutOfTime, Unavailable
 from service.filter import Every, Filter, Not, Some, Value, equal
+from service.index.chunks import ChunkView
 from service.index.exact import exact_search
 from service.index.segment import IndexKind, RowArray
 from service.index.text import Ranked
@@ -24,11 +25,16 @@ from service.profile import Operation, Profile
 from service.query import Answer, Example, Hit, Mode, Query, by_codes, combined, why_fewer
 from service.reader import Reader
 from service.search import Plan, joined, reordered, search
+from service.span import Span
 from service.store import payload, store
 
 if TYPE_CHECKING:
     from models import SparseCodec
 
+DEEPER = 4
+"""How many times as many chunks are looked for where those that were found are of too few items."""
+BLOCK = 8_192
+"""Chunks whose codes are scored at once."""
 LOOKS = 3
 """Times that a search is made, each over a newer view, where a hit is deleted or replaced while it runs."""
 Block = tuple[RowArray, Vectors]
@@ -57,6 +63,13 @@ class Asked:
     """What it has to do without, for its time was over."""
     groups: dict[int, Value | None] = field(default_factory=dict)
     """The value that each row's group has."""
+    chunks: dict[int, int] = field(default_factory=dict)
+    """The row of the chunk that each item was found by, where texts are cut; `rows` are the items' own."""
+
+    @property
+    def found_by(self) -> RowArray:
+        """Of each item the row that it was found by."""
+        return np.array([self.chunks.get(row, row) for row in self.rows.tolist()], np.int64)
 
 
 class Searcher(Reader):
@@ -85,7 +98,7 @@ class Searcher(Reader):
         left = deadline.left
         view = self.follower.view(min_seq, wait_seconds if left is None else min(wait_seconds, left))
         profile.count("queries", len(queries))
-        profile.count("items", len(view))
+        profile.count("items", self._count(view, whole=True))
         for _ in range(LOOKS):
             answers, gone = self._looked(queries, view, vectors, profile, deadline)
             if not gone or deadline.over:
@@ -176,6 +189,8 @@ class Searcher(Reader):
     def _pool(self, one: Asked, view: View) -> Plan:
         """How the hits of a query are found among which it is answered."""
         plan = one.query.pool
+        if self.chunking is not None:  # the whole shortlist is ranked, for its best may be chunks of one item
+            plan = replace(plan, k=plan.k * plan.oversample, oversample=1)
         if self.originals is Originals.DROP and view.generation_id is not None:
             plan = by_codes(plan, one.query.field)
         # A query by example does not answer with the example itself: one more is looked for, and it is left out.
@@ -185,13 +200,14 @@ class Searcher(Reader):
         self, members: Sequence[Asked], chosen: View, plan: Plan, profile: Profile, deadline: Deadline, *, whole: bool
     ) -> None:
         """What each query, all of one mode, is answered from: the rows that the plan finds, best first."""
-        found = self._ranked(members, chosen, plan, profile, deadline, whole=whole)
+        items = self._count(chosen, whole=whole)
+        found = self._ranked(members, chosen, items, plan, profile, deadline, whole=whole)
         _tell(members, deadline)
         for one, ranked in zip(members, found, strict=True):
             query = one.query
             left_out = one.own_rows | query.seen
             one.rows, one.scores = ranked.without(left_out)
-            there = len(chosen) - sum(row in chosen for row in left_out)
+            there = items - sum(row in chosen for row in left_out)
             if query.mode is Mode.TEXT:
                 there = len(one.rows)  # all that have its words, or one more than are wanted
             one.expected, one.more = min(query.plan.k, there), there > query.plan.k
@@ -202,17 +218,29 @@ class Searcher(Reader):
                 one.rows, one.scores = one.rows[: query.plan.k], one.scores[: query.plan.k]
 
     def _ranked(
-        self, members: Sequence[Asked], chosen: View, plan: Plan, profile: Profile, deadline: Deadline, *, whole: bool
+        self,
+        members: Sequence[Asked],
+        chosen: View,
+        items: int,
+        plan: Plan,
+        profile: Profile,
+        deadline: Deadline,
+        *,
+        whole: bool,
     ) -> list[Ranked]:
+        """For each query rows of items, best first; `items`: how many are chosen."""
         mode, also, worded = members[0].query.mode, None, list[Ranked]()
         if mode is not Mode.VECTOR:
             worded = self._worded([one.query.text or "" for one in members], chosen, plan.k + 1, profile, deadline)
         if mode is Mode.TEXT:
             return worded
+        chunks = self._chunk_view(chosen.applied_seq)
         if mode is Mode.HYBRID:  # what words found has its vector's place too, however coarse the codes are
             also = np.full((len(members), max(len(words.rows) for words in worded)), -1, np.int64)
-            for place, words in enumerate(worded):
-                also[place, : len(words.rows)] = words.rows
+            for place, (one, words) in enumerate(zip(members, worded, strict=True)):
+                also[place, : len(words.rows)] = (
+                    words.rows if chunks is None else _nearest_chunks(one.point, words.rows, chosen, chunks)
+                )
         points = np.stack([one.point for one in members])
         try:
             best = self._neighbours(chosen, points, plan, profile, deadline, also, whole=whole)
@@ -221,7 +249,12 @@ class Searcher(Reader):
                 raise
             deadline.cut(range(len(members)), "only words were looked for")
             best = Neighbours(np.empty((len(members), 0), np.int64), np.empty((len(members), 0), np.float32))
-        near = [Ranked(rows, scores).without({-1}) for rows, scores in zip(best.rows, best.scores, strict=True)]
+        near = _lists(best)
+        if chunks is not None:
+            _tell(members, deadline)
+            for place, one in enumerate(members):
+                beside = None if also is None else also[[place]]
+                near[place] = self._rolled(one, near[place], chosen, items, chunks, plan, profile, deadline, beside)
         if mode is Mode.VECTOR:
             return near
         fused = []
@@ -231,6 +264,44 @@ class Searcher(Reader):
                 fused.append(one.query.fusion.fused(*lists, told=one.told))
                 one.told += plan.k
         return fused
+
+    def _rolled(
+        self,
+        one: Asked,
+        found: Ranked,
+        chosen: View,
+        items: int,
+        chunks: ChunkView,
+        plan: Plan,
+        profile: Profile,
+        deadline: Deadline,
+        also: RowArray | None,
+    ) -> Ranked:
+        """The items of the chunks that were found, each by its best one. Looks deeper, for this query alone, until
+        there are as many items as are wanted.
+        """
+        wanted = min(items, one.query.plan.k + len(one.own_rows | one.query.seen))
+        rolled = chunks.rolled(found)
+        while len(rolled.items.rows) < wanted and plan.k < len(chosen):
+            try:
+                if deadline.over:
+                    raise deadline.missed()
+                plan = replace(plan, k=plan.k * DEEPER)
+                best = self._neighbours(chosen, one.point[None], plan, profile, deadline, also, whole=False)
+            except OutOfTime:
+                deadline.cut([0], f"{len(rolled.items.rows)} items were found until then")
+            else:
+                rolled = chunks.rolled(_lists(best)[0])
+            _tell([one], deadline)
+            if one.cut is not None:
+                break
+        one.chunks |= dict(zip(rolled.items.rows.tolist(), rolled.chunks.tolist(), strict=True))
+        return rolled.items
+
+    def _count(self, view: View, *, whole: bool) -> int:
+        """The items that are live in the view; `whole`: nothing of the collection is left out of it."""
+        chunks = self._chunk_view(view.applied_seq)
+        return len(view) if chunks is None else chunks.count(view, whole=whole)
 
     def _worded(self, texts: Sequence[str], chosen: View, k: int, profile: Profile, deadline: Deadline) -> list[Ranked]:
         """For each text the k best of the chosen rows that have its words."""
@@ -247,13 +318,15 @@ class Searcher(Reader):
         """The view with every other row dead."""
         with profile.stage("filter"):
             rows = self._filters.view(view.applied_seq).rows(wanted)
-            chosen = view.only(np.setdiff1d(rows, list(without)) if without else rows)
-        profile.count("chosen", len(chosen))
+            rows = np.setdiff1d(rows, list(without)) if without else rows
+            chunks = self._chunk_view(view.applied_seq)
+            chosen = view.only(rows if chunks is None else chunks.rows_of(rows))
+        profile.count("chosen", self._count(chosen, whole=False))
         return chosen
 
     def _diversify(self, one: Asked, view: View) -> None:
         """Compared are decoded vectors: no more originals are read for it."""
-        vectors = view.codec.decode(view.codes_of(one.rows))
+        vectors = view.codec.decode(view.codes_of(one.found_by))
         # Only cosines are relevance as they are; other scores count by their place, as those of the metric ip do.
         metric = self.metric if one.query.mode is Mode.VECTOR else Metric.IP
         places = diverse(one.scores, vectors, one.query.plan.k, one.query.diversity, metric)
@@ -299,19 +372,27 @@ class Searcher(Reader):
         with profile.stage("documents"), self._database.reading() as session:
             every_row = sorted({row for one in asked for row in one.rows.tolist()})
             items = store.items_by_row(session, self.id, every_row)
-            stored = payload.vectors_by_row(session, self.id, every_row) if vectors else {}
+            rows = sorted({row for one in asked for row in one.found_by.tolist()}) if vectors else []
+            stored = payload.vectors_by_row(session, self.id, rows)
         answers = []
         for one in asked:
             why = self._explained(one, view, profile) if one.query.explain else {}
             hits = [
-                Hit(items[row], score, self._vector(stored.get(row)), one.groups.get(row), why.get(row))
-                for row, score in zip(one.rows.tolist(), one.scores.tolist(), strict=True)
+                Hit(
+                    items[row],
+                    score,
+                    self._vector(stored.get(by)),
+                    one.groups.get(row),
+                    why.get(row),
+                    chunk=self._chunk(items[row], one, view),
+                )
+                for row, by, score in zip(one.rows.tolist(), one.found_by.tolist(), one.scores.tolist(), strict=True)
                 if row in items
             ]
             if one.query.snippet:
                 with profile.stage("snippets"):
                     snippets = self._words.view(view.applied_seq).snippets(
-                        one.query.text or "", [hit.item.text for hit in hits]
+                        one.query.text or "", [hit.passage for hit in hits]
                     )
                     hits = [replace(hit, snippet=snippet) for hit, snippet in zip(hits, snippets, strict=True)]
             reason = one.cut or why_fewer(one.query.plan, one.expected - len(hits))
@@ -320,10 +401,21 @@ class Searcher(Reader):
             answers.append(Answer(hits, view.generation_id, reason, seen, one.warning, profile))
         return answers, len(items) < len(every_row)
 
+    def _chunk(self, item: store.Item, one: Asked, view: View) -> Span | None:
+        """The one that the item was found by; where words found it, that with most of them."""
+        spans = item.spans
+        if not spans:
+            return None
+        place = one.chunks.get(item.row_id, item.row_id) - item.row_id
+        if item.row_id not in one.chunks and len(spans) > 1:
+            parts = [(item.text or "")[slice(*span)] for span in spans]
+            place = self._words.view(view.applied_seq).most_worded(one.query.text or "", parts)
+        return spans[place]
+
     def _explained(self, one: Asked, view: View, profile: Profile) -> dict[int, Explanation]:
         latents = self._latents(view, f"{one.query.field}explain")
         with profile.stage("explanation"):
-            explanations = latents.explained(one.point, view.codes_of(one.rows), view, self._texts)
+            explanations = latents.explained(one.point, view.codes_of(one.found_by), view, self._texts)
         return dict(zip(one.rows.tolist(), explanations, strict=True))
 
     def commonest_latents(self, wanted: Filter, limit: int) -> list[Latent]:
@@ -334,7 +426,8 @@ class Searcher(Reader):
         """
         view = self.follower.view()
         chosen = view if wanted == Every() else self._only(view, wanted, Profile())
-        return self._latents(view, None).commonest(chosen, limit, self._texts)
+        chunks = self._chunk_view(view.applied_seq)
+        return self._latents(view, None).commonest(chosen, limit, self._texts, chunks)
 
     def _latents(self, view: View, field: str | None) -> Latents:
         """Those of the view's codec; their labels are kept while it is the one that is searched."""
@@ -374,11 +467,29 @@ class Searcher(Reader):
     def _decoded(self, item: store.Item, view: View) -> NDArray[np.float32]:
         """What is left of a vector that was dropped."""
         with self._database.reading() as session:
-            codes = payload.codes_by_row(session, view.generation_id or 0, [item.row_id])
-        if item.row_id not in codes:
+            codes = payload.codes_by_row(session, view.generation_id or 0, item.rows)
+        if len(codes) < len(item.rows):
             raise Unavailable(f"the item {item.item_id!r} was changed meanwhile; try again")
-        vector: NDArray[np.float32] = view.codec.decode(np.array([list(codes[item.row_id])], np.uint8))[0]
+        stored = np.array([list(code) for code in codes.values()], np.uint8)
+        vector: NDArray[np.float32] = view.codec.decode(stored).mean(axis=0)
         return vector
+
+
+def _lists(found: Neighbours) -> list[Ranked]:
+    """The rows of each query, without the places where there are none."""
+    return [Ranked(rows, scores).without({-1}) for rows, scores in zip(found.rows, found.scores, strict=True)]
+
+
+def _nearest_chunks(point: Vectors, items: RowArray, view: View, chunks: ChunkView) -> RowArray:
+    """(i,) of each item the row that is nearest to a (D,) query by its code, in no order."""
+    rows = chunks.rows_of(items)
+    blocks = [rows[None, start : start + BLOCK] for start in range(0, len(rows), BLOCK)]
+    scores = [view.codec.scores(point[None], view.codes_of(block))[0] for block in blocks]
+    if not blocks:
+        return rows
+    every = np.concatenate(scores)
+    order = np.argsort(-every, kind="stable")
+    return chunks.rolled(Ranked(rows[order], every[order])).chunks
 
 
 def _tell(members: Sequence[Asked], deadline: Deadline) -> None:

@@ -132,6 +132,9 @@ class Settings(BaseSettings):
     max_items: int = Field(10_000, ge=1, description="Items or ids in one request; a streamed ingest has no limit")
     max_queries: int = Field(10_000, ge=1, description="Queries in one request; a streamed search has no limit")
     max_text_chars: int = Field(1_000_000, ge=1, description="Longest text of an item or query")
+    max_chunks: int = Field(
+        50_000, ge=1, description="Chunks that the texts of one request may have together, where texts are cut"
+    )
     max_metadata_bytes: int = Field(65_536, ge=2, description="Longest metadata of an item, as JSON")
     max_metadata_depth: int = Field(64, ge=1, le=150, description="Levels of lists and objects in metadata")
     max_dimension: int = Field(16_384, ge=1, description="Longest vector")

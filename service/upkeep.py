@@ -7,7 +7,7 @@ from service.store.database import Database
 from service.store.tables import CollectionRow
 
 FEWEST_CHANGES = 50_000
-"""The log keeps this many entries, or as many as a quarter of the items: a view farther behind is read anew sooner."""
+"""The log keeps this many entries, or as many as a quarter of the rows: a view farther behind is read anew sooner."""
 PAGE = 5_000
 
 
@@ -15,9 +15,9 @@ def purge_logs(database: Database, fewest: int = FEWEST_CHANGES) -> int:
     """Cuts logs that are more than twice as long as they are to be; how many."""
     with database.reading() as session:
         rows = session.execute(
-            select(CollectionRow.id, CollectionRow.seq - CollectionRow.floor_seq, CollectionRow.item_count)
+            select(CollectionRow.id, CollectionRow.seq - CollectionRow.floor_seq, CollectionRow.row_count)
         )
-        keeps = {collection_id: (length, max(fewest, items // 4)) for collection_id, length, items in rows}
+        keeps = {collection_id: (length, max(fewest, kept // 4)) for collection_id, length, kept in rows}
     long = {collection_id: keep for collection_id, (length, keep) in keeps.items() if length > 2 * keep}
     for collection_id, keep in long.items():
         cutting = True

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from sqlalchemy import ColumnElement, Select, exists, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from models import Codec, CodecError, load_codec
 from service.errors import SnapshotRefused
@@ -57,28 +57,41 @@ def _differences(session: Session, row: CollectionRow) -> Iterator[str]:
     items = select(func.count()).select_from(ItemRow).where(ItemRow.collection_id == row.id)
     vectors = select(func.count()).select_from(VectorRow).where(VectorRow.collection_id == row.id)
     changes = select(func.count()).select_from(ChangeRow).where(ChangeRow.collection_id == row.id)
-    own_vector = exists().where(VectorRow.collection_id == row.id, VectorRow.row_id == ItemRow.row_id)
-    own_item: ColumnElement[bool] = exists().where(ItemRow.collection_id == row.id, ItemRow.row_id == VectorRow.row_id)
+    rows = store.counted_rows(session, row.id)
     if (there := count(items)) != row.item_count:
         yield f"it counts {row.item_count} items and holds {there}"
+    if rows != row.row_count:
+        yield f"it counts {row.row_count} rows and holds {rows}"
     if (there := store.counted_bytes(session, row)) != row.stored_bytes:
         yield f"it counts {row.stored_bytes} bytes and holds {there}"
     if (there := count(changes)) != row.seq - row.floor_seq:
         yield f"its log has {there} entries between seq {row.floor_seq} and {row.seq}"
-    if (surplus := count(vectors.where(~own_item))) != 0:
+    if (surplus := count(vectors.where(~_of_an_item(row, VectorRow.row_id)))) != 0:
         yield f"{surplus} vectors belong to no item"
-    if (row.originals != Originals.DROP or row.generation_id is None) and (lost := count(items.where(~own_vector))):
+    every_vector = _all_rows(VectorRow.row_id, VectorRow.collection_id == row.id)
+    if (row.originals != Originals.DROP or row.generation_id is None) and (lost := count(items.where(~every_vector))):
         yield f"{lost} items have no vector"
     if row.generation_id is None:
         return
     codes = select(func.count()).select_from(CodeRow).where(CodeRow.generation_id == row.generation_id)
-    own_code = exists().where(CodeRow.generation_id == row.generation_id, CodeRow.row_id == ItemRow.row_id)
-    if lost := count(items.where(~own_code)):
+    every_code = _all_rows(CodeRow.row_id, CodeRow.generation_id == row.generation_id)
+    if lost := count(items.where(~every_code)):
         yield f"{lost} items have no code in generation {row.generation_id}"
-    coded_item = exists().where(ItemRow.collection_id == row.id, ItemRow.row_id == CodeRow.row_id)
-    if surplus := count(codes.where(~coded_item)):
+    if surplus := count(codes.where(~_of_an_item(row, CodeRow.row_id))):
         yield f"{surplus} codes of generation {row.generation_id} belong to no item"
     yield from _codec_differences(session, row)
+
+
+def _of_an_item(row: CollectionRow, row_id: InstrumentedAttribute[int]) -> ColumnElement[bool]:
+    """Whether a row is one of those of the item that begins last before it, or with it."""
+    end = select(ItemRow.row_id + store.item_rows()).where(ItemRow.collection_id == row.id, ItemRow.row_id <= row_id)
+    return func.coalesce(end.order_by(ItemRow.row_id.desc()).limit(1).scalar_subquery(), 0) > row_id
+
+
+def _all_rows(row_id: InstrumentedAttribute[int], own: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Whether each row of an item is there."""
+    within = row_id.between(ItemRow.row_id, ItemRow.row_id + store.item_rows() - 1)
+    return select(func.count()).where(own, within).correlate(ItemRow).scalar_subquery() == store.item_rows()
 
 
 def _codec_differences(session: Session, row: CollectionRow) -> Iterator[str]:

@@ -21,6 +21,7 @@ from service.query import Example, Query
 from service.receipt import ItemStatus
 from service.search import Plan, Stage
 from service.searcher import LOOKS
+from service.span import Span
 from service.store import schema, store
 from service.store.database import Database
 from service.store.tables import CodeRow, GenerationRow
@@ -232,9 +233,13 @@ class Letters:
 
     name = "letters"
     dimension = 26
+    window = None
 
     def __init__(self, identity: str) -> None:
         self.identity = identity
+
+    def spans(self, text: str) -> list[Span]:
+        return [Span(place, place + 1) for place in range(len(text))]
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         counts = [[text.count(chr(97 + letter)) + 0.01 for letter in range(26)] for text in texts]

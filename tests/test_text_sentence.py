@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.errors import EncoderFailed, EncoderMissing
+from service.errors import EncoderFailed, EncoderMissing, InvalidInput
+from service.text.chunking import Chunking
 from service.text.sentence import SentenceEncoder
 
 
@@ -91,3 +92,21 @@ def test_a_missing_package_names_the_extra(package: str, monkeypatch: pytest.Mon
 def test_making_one_imports_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     assert SentenceEncoder("some/model").name == "sentence-transformers"
+
+
+def test_chunks_are_read_whole(encoder: SentenceEncoder) -> None:
+    text = "  Otters hold hands – naïvely, 🦦🦦 while asleep; " * 60 + "pneumono" * 90
+    tokens = encoder.spans(text)
+    assert encoder.window == 254
+    assert "".join(text[slice(*token)].strip() for token in tokens) == "".join(text.split())
+    for asked in (Chunking(tokens=254, overlap=0), Chunking(tokens=31, overlap=9)):
+        asked.check(encoder)
+        spans = asked.chunks(text, tokens)
+        parts = [text[slice(*span)] for span in spans]
+        assert max(len(encoder.spans(part)) for part in parts) <= asked.tokens
+        assert parts[0].startswith("Otters hold hands – naïvely, 🦦🦦 while")
+        assert encoder.encode(parts).warnings == [None] * len(parts)
+    with pytest.raises(InvalidInput, match="reads 254 tokens") as refused:
+        Chunking(tokens=255).check(encoder)
+    assert refused.value.field == "chunking.tokens"
+    assert encoder.spans("") == []

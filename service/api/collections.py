@@ -22,6 +22,7 @@ def create_collection(body: CollectionIn, codewell: CodewellDep) -> CollectionOu
         codec=body.chosen_codec,
         contract=body.contract,
         originals=body.originals,
+        chunking=body.chunking,
     )
     return CollectionOut.of(codewell.catalog.describe(body.name))
 

@@ -16,6 +16,7 @@ from service.jobs import Job, JobState
 from service.originals import Originals
 from service.search import Stage
 from service.swap import GenerationState
+from service.text.chunking import Chunking
 
 
 class CollectionIn(Strict):
@@ -30,6 +31,9 @@ class CollectionIn(Strict):
     contract: ContractSpec | None = Field(None, description="What every training must keep, or it publishes nothing")
     originals: Originals = Field(Originals.FLOAT32, description="How vectors are kept; drop leaves codes alone")
     encoder: str | None = Field(None, description="sentence-transformers, openai or tfidf; none for vectors only")
+    chunking: Chunking | None = Field(
+        None, description="Cuts texts into chunks that the encoder reads whole; without it, a text has one vector"
+    )
 
     @property
     def chosen_codec(self) -> CodecSpec:
@@ -62,7 +66,9 @@ class CollectionOut(BaseModel):
     originals: Originals
     codec: CodecSpec
     contract: dict[str, Any] | None
+    chunking: Chunking | None
     items: int
+    chunks: int | None = Field(description="Vectors of its items' chunks; null where texts are not cut")
     seq: int
     generation: int | None
     certificate: dict[str, Any] | None

@@ -20,6 +20,7 @@ from service.errors import CodewellError
 from service.latents import Latent
 from service.query import Hit
 from service.receipt import ItemResult, ItemStatus, Receipt
+from service.span import Span
 from service.terms import WriteMode
 
 
@@ -150,7 +151,10 @@ class ItemRead(BaseModel):
     id: str
     text: str | None
     metadata: dict[str, Any]
-    vector: list[float] | None = None
+    vector: list[float] | None = Field(None, description="Of a text that is cut, the mean of its chunks' vectors")
+    chunks: list[Span] | None = Field(
+        None, description="Where its text is cut: the characters [start, end) of each chunk, as code points"
+    )
     seq: int = Field(description="Its last change: `if_seq` of a write that must not undo a later one")
     created_at: float
     updated_at: float
@@ -163,6 +167,7 @@ class ItemRead(BaseModel):
             text=hit.item.text,
             metadata=json.loads(hit.item.metadata),
             vector=None if hit.vector is None else hit.vector.tolist(),
+            chunks=hit.item.spans or None,
             seq=hit.item.seq,
             created_at=hit.item.created_at,
             updated_at=hit.item.updated_at,

@@ -125,6 +125,14 @@ class ExplanationOut(BaseModel):
     rest: float
 
 
+class ChunkOut(BaseModel):
+    """A part of a text: its characters (Unicode code points) from `start` to before `end`."""
+
+    start: int
+    end: int
+    text: str
+
+
 class HitOut(BaseModel):
     """A found item; higher scores are better (l2: minus the squared distance; by words BM25, in hybrid the fused)."""
 
@@ -134,6 +142,7 @@ class HitOut(BaseModel):
     metadata: dict[str, Any] | None = None
     vector: list[float] | None = None
     snippet: str | None = Field(None, description="Escaped HTML, the words in <b>")
+    chunk: ChunkOut | None = Field(None, description="The part of its text that it was found by, where texts are cut")
     group: str | int | float | bool | None = Field(None, description="Its value at `group_by`")
     explanation: ExplanationOut | None = None
 
@@ -147,6 +156,7 @@ class HitOut(BaseModel):
             metadata=json.loads(hit.item.metadata) if "metadata" in include else None,
             vector=hit.vector.tolist() if "vector" in include and hit.vector is not None else None,
             snippet=hit.snippet,
+            chunk=hit.chunk and ChunkOut(start=hit.chunk.start, end=hit.chunk.end, text=hit.passage or ""),
             group=hit.group,
             explanation=hit.explanation and ExplanationOut(**vars(hit.explanation)),
         )

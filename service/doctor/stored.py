@@ -101,13 +101,13 @@ def codecs(settings: Settings, database: Database) -> Iterator[Finding]:
 def memory(settings: Settings, database: Database) -> Iterator[Finding]:
     """RAM against what the codes of all collections take, were every one of them searched."""
     size = func.coalesce(func.length(GenerationRow.codec), 0)
-    statement = select(CollectionRow.item_count, CollectionRow.dimension, GenerationRow.certificate, size).outerjoin(
+    statement = select(CollectionRow.row_count, CollectionRow.dimension, GenerationRow.certificate, size).outerjoin(
         GenerationRow, GenerationRow.id == CollectionRow.generation_id
     )
     need = 0
     with database.reading() as session:
-        for items, dimension, certificate, codec in session.execute(statement):
-            need += codec + items * ((certificate or {}).get("code_bytes", 4 * dimension) + ROW_BYTES)
+        for rows, dimension, certificate, codec in session.execute(statement):
+            need += codec + rows * ((certificate or {}).get("code_bytes", 4 * dimension) + ROW_BYTES)
     need *= settings.workers
     free = available_memory()
     if free < need + LITTLE_MEMORY:

@@ -105,6 +105,11 @@ class TextView:
         order = np.lexsort((rows, -scores))[:k]
         return Ranked(rows[order], scores[order])
 
+    def most_worded(self, words: str, texts: Sequence[str]) -> int:
+        """Which of the texts has most of the different words; the first of equal ones."""
+        terms = set(_analyzer().analyze(words))
+        return int(np.argmax([len(terms.intersection(_analyzer().analyze(text))) for text in texts]))
+
     def snippets(self, words: str, texts: Iterable[str | None]) -> list[str | None]:
         """Of each text the part with most of the words, as HTML with these in <b>; its beginning where it has none."""
         generator = tantivy.SnippetGenerator.create(self.searcher, _query(words), _schema(), "text")

@@ -3,22 +3,27 @@
 from enum import StrEnum
 from typing import NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import String, cast, select
 from sqlalchemy.orm import Session
 
+from service.store.store import item_rows
 from service.store.tables import ChangeRow, ItemRow
 
 
 class Content(StrEnum):
-    """A column of items."""
+    """What there is of an item."""
 
     METADATA = "metadata"
     """JSON."""
     TEXT = "text"
+    ROWS = "rows"
+    """How many it has, in digits."""
 
     @property
     def column(self):  # type: ignore[no-untyped-def]
         """Of the table of items."""
+        if self is Content.ROWS:
+            return cast(item_rows(), String)
         return ItemRow.text if self is Content.TEXT else ItemRow.item_metadata
 
 

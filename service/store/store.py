@@ -4,10 +4,11 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import LargeBinary, cast, delete, func, select
+from sqlalchemy import ColumnElement, Integer, LargeBinary, cast, delete, func, select
 from sqlalchemy.orm import Session
 
 from service.errors import CollectionNotFound
+from service.span import BYTES, Span, unpacked
 from service.store import payload
 from service.store.bulk import chunks, insert_rows
 from service.store.tables import (
@@ -33,6 +34,18 @@ class Item(NamedTuple):
     updated_at: float
     seq: int
     """Its last change."""
+    chunks: bytes | None
+    """Where they are in the text, packed; none where it is not cut."""
+
+    @property
+    def spans(self) -> list[Span]:
+        """Its chunks in their order; none where the text is not cut."""
+        return [] if self.chunks is None else unpacked(self.chunks)
+
+    @property
+    def rows(self) -> range:
+        """Of its vectors, one a chunk."""
+        return range(self.row_id, self.row_id + rows_of(self.chunks))
 
 
 class Change(NamedTuple):
@@ -67,15 +80,27 @@ class Write:
     digest: bytes
     text: str | None
     metadata: str
-    vector: bytes | None
-    """None where originals are dropped."""
-    code: bytes | None
-    """Under the published generation; none where there is none."""
+    chunks: bytes | None
+    """Where they are in the text, packed; none where it is not cut."""
+    vectors: Sequence[bytes] = ()
+    """One a chunk, or one; none where originals are dropped."""
+    codes: Sequence[bytes] = ()
+    """Under the published generation, likewise; none where there is none."""
 
     @property
     def moves(self) -> bool:
-        """Whether the item gets a row; where only metadata changed it keeps its own."""
-        return self.vector is not None or self.code is not None
+        """Whether the item gets rows; where only metadata changed it keeps its own."""
+        return bool(self.vectors or self.codes)
+
+
+def rows_of(chunks: bytes | None) -> int:
+    """How many rows an item with these packed chunks has."""
+    return 1 if chunks is None else len(chunks) // BYTES
+
+
+def item_rows() -> ColumnElement[int]:
+    """The same in SQL, of ItemRow."""
+    return func.coalesce(func.length(ItemRow.chunks, type_=Integer) // BYTES, 1)
 
 
 VECTOR_BYTES = {"float32": 4, "float16": 2, "drop": 0}
@@ -104,8 +129,14 @@ def counted_bytes(session: Session, collection: CollectionRow) -> int:
         for part in (ItemRow.item_id, ItemRow.text, ItemRow.item_metadata)
     ]
     texts = session.execute(select(*sizes).where(ItemRow.collection_id == collection.id)).one()
-    vectors = collection.item_count * collection.dimension * VECTOR_BYTES[collection.originals]
-    return sum(map(int, texts)) + vectors
+    rows = counted_rows(session, collection.id)
+    return sum(map(int, texts)) + rows * collection.dimension * VECTOR_BYTES[collection.originals]
+
+
+def counted_rows(session: Session, collection_id: int) -> int:
+    """What `row_count` should be, of every item."""
+    statement = select(func.coalesce(func.sum(item_rows()), 0)).where(ItemRow.collection_id == collection_id)
+    return int(session.scalar(statement) or 0)
 
 
 def find_collection(session: Session, name: str, *, lock: bool = False) -> CollectionRow | None:
@@ -164,39 +195,39 @@ def items_after(session: Session, collection_id: int, row_id: int, limit: int) -
 
 
 def write_items(session: Session, collection: CollectionRow, writes: Sequence[Write], now: float) -> None:
-    """Upserts under the collection's lock: items, rows, codes and one log entry each; counts seq on.
+    """Upserts under the collection's lock: items, rows, codes and the log; counts seq on, by one for each row that
+    comes, goes or is replaced, and for metadata that changed alone. The rows of an item follow on each other.
 
     Ids must differ from each other; what has not changed must not be among them.
     """
     existing = items_by_id(session, collection.id, [write.item_id for write in writes])
-    items, rows, codes, changes, stale = [], [], [], [], []
+    items, rows, codes, changes = [], [], [], []
+    stale: list[int] = []
     for write in writes:
         old = existing.get(write.item_id)
         if old is None and not write.moves:
             raise ValueError(f"item {write.item_id!r} is new and has no vector")
-        collection.seq += 1
-        row_id = collection.seq if write.moves or old is None else old.row_id
-        if write.vector is not None:
-            rows.append({"collection_id": collection.id, "row_id": row_id, "vector": write.vector})
-        if write.code is not None:
-            codes.append({"generation_id": collection.generation_id, "row_id": row_id, "code": write.code})
-        moved = old is not None and old.row_id != row_id
-        if old is not None and moved:
-            stale.append(old.row_id)
-        changes.append(
-            {
-                "collection_id": collection.id,
-                "seq": collection.seq,
-                "kind": "insert" if old is None else "update",
-                "row_id": row_id,
-                "old_row_id": old.row_id if old is not None and moved else None,
-            }
-        )
+        first = collection.seq + 1
+        row_id, chunks = (first, write.chunks) if write.moves or old is None else (old.row_id, old.chunks)
+        gone = old.rows if old is not None and write.moves else range(0)
+        stale += gone
+        rows += [
+            {"collection_id": collection.id, "row_id": row, "vector": vector}
+            for row, vector in enumerate(write.vectors, first)
+        ]
+        codes += [
+            {"generation_id": collection.generation_id, "row_id": row, "code": code}
+            for row, code in enumerate(write.codes, first)
+        ]
+        kind = "insert" if old is None else "update"
+        here = range(first, first + rows_of(chunks)) if write.moves else range(row_id, row_id + 1)
+        changes += _logged(collection, kind, here, gone)
         items.append(
             {
                 "collection_id": collection.id,
                 "item_id": write.item_id,
                 "row_id": row_id,
+                "chunks": chunks,
                 "digest": write.digest,
                 "text": write.text,
                 "item_metadata": write.metadata,
@@ -205,8 +236,9 @@ def write_items(session: Session, collection: CollectionRow, writes: Sequence[Wr
                 "seq": collection.seq,
             }
         )
-    collection.stored_bytes += sum(_bytes(collection, write) for write in writes)
-    collection.stored_bytes -= sum(_bytes(collection, item) for item in existing.values())
+        collection.row_count += rows_of(chunks) - (0 if old is None else len(old.rows))
+        collection.stored_bytes += _bytes(collection, write, rows_of(chunks))
+    collection.stored_bytes -= sum(_bytes(collection, item, len(item.rows)) for item in existing.values())
     _remove_items(session, collection.id, [write.item_id for write in writes if write.item_id in existing])
     _remove_rows(session, collection.id, stale)
     for table, values in ((ItemRow, items), (VectorRow, rows), (CodeRow, codes), (ChangeRow, changes)):
@@ -217,23 +249,14 @@ def write_items(session: Session, collection: CollectionRow, writes: Sequence[Wr
 def delete_items(session: Session, collection: CollectionRow, ids: Sequence[str]) -> set[str]:
     """Removes those of `ids` that exist, under the collection's lock, and returns them."""
     existing = items_by_id(session, collection.id, ids)
-    changes = []
-    for item in existing.values():
-        collection.seq += 1
-        changes.append(
-            {
-                "collection_id": collection.id,
-                "seq": collection.seq,
-                "kind": "delete",
-                "row_id": None,
-                "old_row_id": item.row_id,
-            }
-        )
-    collection.stored_bytes -= sum(_bytes(collection, item) for item in existing.values())
+    changes = [entry for item in existing.values() for entry in _logged(collection, "delete", range(0), item.rows)]
+    gone = [row for item in existing.values() for row in item.rows]
+    collection.stored_bytes -= sum(_bytes(collection, item, len(item.rows)) for item in existing.values())
     insert_rows(session, ChangeRow, changes)
     _remove_items(session, collection.id, list(existing))
-    _remove_rows(session, collection.id, [item.row_id for item in existing.values()])
+    _remove_rows(session, collection.id, gone)
     collection.item_count -= len(existing)
+    collection.row_count -= len(gone)
     return set(existing)
 
 
@@ -263,9 +286,26 @@ def purge_changes(session: Session, collection: CollectionRow, keep: int, limit:
     return True
 
 
-def _bytes(collection: CollectionRow, item: Item | Write) -> int:
+def _logged(collection: CollectionRow, kind: str, here: range, gone: range) -> list[dict[str, object]]:
+    """The entries of one write, of an item's rows in its place and those before; counts seq on."""
+    entries: list[dict[str, object]] = []
+    for place in range(max(len(here), len(gone))):
+        collection.seq += 1
+        entries.append(
+            {
+                "collection_id": collection.id,
+                "seq": collection.seq,
+                "kind": "chunk" if place else kind,
+                "row_id": here[place] if place < len(here) else None,
+                "old_row_id": gone[place] if place < len(gone) else None,
+            }
+        )
+    return entries
+
+
+def _bytes(collection: CollectionRow, item: Item | Write, rows: int) -> int:
     texts = item.item_id, item.text or "", item.metadata
-    return sum(len(text.encode()) for text in texts) + collection.dimension * VECTOR_BYTES[collection.originals]
+    return sum(len(text.encode()) for text in texts) + rows * collection.dimension * VECTOR_BYTES[collection.originals]
 
 
 def _items(collection_id: int):  # type: ignore[no-untyped-def]
@@ -278,6 +318,7 @@ def _items(collection_id: int):  # type: ignore[no-untyped-def]
         ItemRow.created_at,
         ItemRow.updated_at,
         ItemRow.seq,
+        ItemRow.chunks,
     ).where(ItemRow.collection_id == collection_id)
 
 

@@ -33,11 +33,15 @@ class CollectionRow(Base):
     """What to train: kind and configuration."""
     contract: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     """What a training must keep to be published; none where anything will do."""
+    chunking: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """How texts are cut into chunks, each with a vector of its own; none where an item has one vector."""
     seq: Mapped[int] = mapped_column(BigInteger, default=0)
     """The last change; the next one takes seq + 1, under this row's lock."""
     floor_seq: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     """The log begins after it: a view that has not come so far is made anew."""
     item_count: Mapped[int] = mapped_column(default=0)
+    row_count: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    """Vectors of its items: as many as items where texts are not cut into chunks."""
     stored_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     """Of its items' ids, texts, metadata and vectors; codes, log and indexes come on top."""
     generation_id: Mapped[int | None]
@@ -63,6 +67,10 @@ class ItemRow(Base):
     collection_id: Mapped[int] = mapped_column(ForeignKey("collections.id", ondelete="CASCADE"), primary_key=True)
     item_id: Mapped[str] = mapped_column(String(512), primary_key=True)
     row_id: Mapped[int] = mapped_column(BigInteger)
+    """Its row, or that of its first chunk: those of the others follow on it."""
+    chunks: Mapped[bytes | None] = mapped_column(LargeBinary)
+    """Where each of its chunks begins and ends in the text: two uint32 a chunk, little-endian; none where the
+    collection does not cut texts."""
     digest: Mapped[bytes] = mapped_column(LargeBinary(16))
     """Of text and given vector: an ingest that repeats it changes nothing."""
     text: Mapped[str | None] = mapped_column(Text)
@@ -106,7 +114,7 @@ class ChangeRow(Base):
     collection_id: Mapped[int] = mapped_column(ForeignKey("collections.id", ondelete="CASCADE"), primary_key=True)
     seq: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     kind: Mapped[str] = mapped_column(String(8))
-    """insert, update or delete"""
+    """insert, update or delete; chunk for what the same write does to each further row of the item"""
     row_id: Mapped[int | None] = mapped_column(BigInteger)
     """The row that is now the item's; none for a delete."""
     old_row_id: Mapped[int | None] = mapped_column(BigInteger)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import OtherEncoder
+from service.span import Span
 
 
 class Encoded(NamedTuple):
@@ -34,6 +35,19 @@ class TextEncoder(Protocol):
         """Length of every vector; may load the model the first time."""
         ...
 
+    @property
+    def window(self) -> int | None:
+        """Tokens of a text that are read, those that follow being left out; none where all are. May load the model."""
+        ...
+
+    def spans(self, text: str) -> list[Span]:
+        """Where the text's tokens are, in order.
+
+        Raises:
+            InvalidInput: this encoder does not tell; EncoderMissing, EncoderFailed.
+        """
+        ...
+
     def encode(self, texts: Sequence[str]) -> Encoded:
         """One vector a text, in order.
 
@@ -51,6 +65,7 @@ class AbsentEncoder:
         self.name = name
         self.identity = identity
         self.dimension = dimension
+        self.window = None
         has = "has none of that kind" if present is None else f"has {present.identity!r}"
         self._detail = (
             f"the collection's texts were encoded by {name} {identity!r} and this server {has}: set it to the "
@@ -60,4 +75,9 @@ class AbsentEncoder:
     def encode(self, texts: Sequence[str]) -> Encoded:
         """Raises OtherEncoder."""
         del texts
+        raise OtherEncoder(self._detail, field="text")
+
+    def spans(self, text: str) -> list[Span]:
+        """Raises OtherEncoder."""
+        del text
         raise OtherEncoder(self._detail, field="text")

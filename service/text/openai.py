@@ -7,7 +7,8 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import EncoderFailed
+from service.errors import EncoderFailed, InvalidInput
+from service.span import Span
 from service.text.encoder import Encoded
 
 RETRIES = 3
@@ -26,6 +27,7 @@ class OpenAIEncoder:
     """
 
     name = "openai"
+    window = None
 
     def __init__(
         self,
@@ -63,6 +65,15 @@ class OpenAIEncoder:
     def identity(self) -> str:
         """The name of the model."""
         return self.model
+
+    def spans(self, text: str) -> list[Span]:
+        """Raises InvalidInput: only the endpoint knows its tokens."""
+        del text
+        raise InvalidInput(
+            f"only the endpoint knows the tokens of {self.model!r}: cut texts before they are sent, or take the "
+            "encoder sentence-transformers or tfidf",
+            field="chunking",
+        )
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         """Turns n texts into (n, dimension) vectors, in order.

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from service.errors import EncoderFailed, EncoderMissing
+from service.errors import EncoderFailed, EncoderMissing, InvalidInput
+from service.span import Span
 from service.text.encoder import Encoded
 
 if TYPE_CHECKING:
@@ -48,6 +49,28 @@ class SentenceEncoder:
     def dimension(self) -> int:
         """Length of every vector; loads the model the first time. Raises as `encode` does."""
         return self._load()[1]
+
+    @property
+    def window(self) -> int | None:
+        """Tokens of a text that the model reads beside its markers and its prompt. Raises as `encode` does."""
+        model, _ = self._load()
+        limit = _limit(model)
+        return None if limit is None else limit - len(_tokens(model, [_prompt(model)])[0])
+
+    def spans(self, text: str) -> list[Span]:
+        """Where the text's tokens are, without markers.
+
+        Raises:
+            InvalidInput: the model's tokenizer does not tell; EncoderMissing, EncoderFailed.
+        """
+        model, _ = self._load()
+        if not model.tokenizer.is_fast:
+            raise InvalidInput(f"the tokenizer of {self.identity!r} does not tell where tokens are", field="chunking")
+        with self._encoding:
+            found = model.tokenizer(
+                text, truncation=False, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+            )
+        return [Span(start, end) for start, end in found["offset_mapping"] if start < end]
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         """Turns n texts into (n, dimension) vectors, with a warning for each text that is longer than the model reads.
@@ -121,13 +144,28 @@ def _open(name: str | None, device: str | None) -> "SentenceTransformer":
 
 def _truncations(model: "SentenceTransformer", texts: Sequence[str]) -> list[str | None]:
     """One a text: None, or how many of its tokens the model reads, counted with the markers around them."""
-    limit = model.max_seq_length
-    if limit is None or math.isinf(limit):
+    limit = _limit(model)
+    if limit is None:
         return [None] * len(texts)
-    prompt = model.prompts.get(model.default_prompt_name or "") or ""
-    # verbose=False: the tokenizer would log each long text, and we say it better
-    tokens = model.tokenizer(
-        [prompt + text for text in texts], truncation=False, padding=False, return_attention_mask=False, verbose=False
-    )
-    counts = [len(ids) for ids in tokens["input_ids"]]
+    counts = [len(ids) for ids in _tokens(model, [_prompt(model) + text for text in texts])]
     return [f"the encoder reads the first {limit} of {n} tokens" if n > limit else None for n in counts]
+
+
+def _limit(model: "SentenceTransformer") -> int | None:
+    """Tokens that it reads, with the markers around them; none where it reads all."""
+    limit: float | None = model.max_seq_length
+    return None if limit is None or math.isinf(limit) else int(limit)
+
+
+def _prompt(model: "SentenceTransformer") -> str:
+    """What it puts before every text."""
+    return model.prompts.get(model.default_prompt_name or "") or ""
+
+
+def _tokens(model: "SentenceTransformer", texts: Sequence[str]) -> list[list[int]]:
+    """Of each text, with the markers around them."""
+    # verbose=False: the tokenizer would log each long text, and we say it better
+    tokens: list[list[int]] = model.tokenizer(
+        list(texts), truncation=False, padding=False, return_attention_mask=False, verbose=False
+    )["input_ids"]
+    return tokens

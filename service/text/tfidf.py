@@ -11,6 +11,7 @@ from importlib.resources import files
 import numpy as np
 from numpy.typing import NDArray
 
+from service.span import Span
 from service.text.encoder import Encoded
 
 STEM = 6
@@ -43,6 +44,7 @@ class TfidfEncoder:
     """
 
     name = "tfidf"
+    window = None
 
     def __init__(self, dimension: int = 2048) -> None:
         if dimension < 1:
@@ -55,6 +57,10 @@ class TfidfEncoder:
     def identity(self) -> str:
         """How many buckets there are."""
         return f"hashed-{self.dimension}"
+
+    def spans(self, text: str) -> list[Span]:
+        """Where its words are."""
+        return [Span(*word.span()) for word in _WORD.finditer(text)]
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         """Turns n texts into (n, dimension) vectors of length 1. Reads every text whole: no warnings, no errors."""
