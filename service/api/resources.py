@@ -22,6 +22,15 @@ from service.text.chunking import Chunking
 class CollectionIn(Strict):
     """A collection to make; dimension and encoder say what it takes."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"name": "papers", "encoder": "tfidf", "chunking": {"tokens": 200, "overlap": 40}},
+                {"name": "glosses", "dimension": 384, "contract": {"recall@10": 0.9, "max_bytes": 32}},
+            ]
+        }
+    )
+
     name: Name
     dimension: int | None = Field(None, ge=1, description="Length of its vectors; an encoder knows its own")
     metric: Metric = Metric.COSINE
@@ -93,6 +102,8 @@ class CollectionList(BaseModel):
 
 class AliasIn(Strict):
     """What an alias stands for."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"collection": "default"}]})
 
     collection: Name
 

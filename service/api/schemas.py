@@ -64,7 +64,7 @@ class IngestRequest(Strict):
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
-                {"items": [{"id": "otter", "text": "A river mammal that eats fish", "metadata": {"legs": 4}}]},
+                {"items": [{"id": "otter", "text": "It holds hands asleep", "metadata": {"legs": 4, "home": "river"}}]},
                 {"collection": "vectors", "items": [{"id": "a", "vector": [0.1, 0.2, 0.3]}]},
             ]
         }
@@ -177,6 +177,10 @@ class ItemRead(BaseModel):
 class ItemPatch(Strict):
     """A change of metadata: null removes a key, objects merge, anything else replaces (JSON Merge Patch)."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"metadata": {"legs": 4, "seen": {"at": "2026-01-31"}, "draft": None}}]}
+    )
+
     metadata: dict[str, Any]
 
 
@@ -188,6 +192,8 @@ class IdList(Strict):
 
 class GetRequest(IdList):
     """Items to read."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"ids": ["otter", "dodo"], "include": ["text"]}]})
 
     include: tuple[Include, ...] = Field(("text", "metadata"), max_length=10)
 
@@ -233,6 +239,8 @@ class Counted(BaseModel):
 
 class ScrollRequest(CountRequest):
     """A page of items; without a filter, of all."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"filter": {"legs": {"$gte": 2}}, "limit": 50}]})
 
     limit: int = Field(100, ge=1, description="Most items of the page")
     cursor: Cursor | None = Field(None, description="That of the page before")

@@ -1,0 +1,100 @@
+"""The examples of the OpenAPI document are sent as they are, each to its operation, and do what they say."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import httpx
+
+from tests.conftest import Server
+
+ANIMALS = {
+    "otter": ("A river mammal that eats fish", {"legs": 4, "home": "river"}),
+    "violin": ("A bowed string instrument", {}),
+    "trout": ("A freshwater fish with spots", {"legs": 0, "home": "river"}),
+    "wren": ("A small bird, one of the animals that sing", {"legs": 2, "home": "hedge"}),
+}
+LAST = "/delete"
+"""What ends the path of an operation that is tried after the others."""
+
+
+class Example(NamedTuple):
+    """One body for one operation."""
+
+    path: str
+    method: str
+    media: str
+    body: Any
+
+
+def examples(document: dict[str, Any]) -> Iterator[Example]:
+    """Of every operation that has any: beside its body, or in the schema of it."""
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            for media, content in operation.get("requestBody", {}).get("content", {}).items():
+                schema = content.get("schema", {})
+                named = document["components"]["schemas"].get(schema.get("$ref", "").rpartition("/")[2], schema)
+                given = [content["example"]] if "example" in content else named.get("examples", [])
+                yield from (Example(path, method, media, body) for body in given)
+
+
+def sent(server: Server, example: Example) -> Any:
+    """The answer, which must be a good one."""
+    path = example.path.format(name="default", item_id="otter", alias="newest")
+    if isinstance(example.body, str):
+        answer: httpx.Response = server.client.request(
+            example.method, path, content=example.body, headers={"content-type": example.media}
+        )
+    else:
+        answer = server.client.request(example.method, path, json=example.body)
+    assert answer.is_success, f"{example}: {answer.status_code} {answer.text}"
+    return answer.json()
+
+
+def found(answer: dict[str, Any]) -> list[list[str]]:
+    """Ids of the hits of each question."""
+    return [[hit["id"] for hit in one["hits"]] for one in answer.get("results", [answer])]
+
+
+def test_every_example_does_what_it_says(new_server: Callable[..., Server]) -> None:
+    server = new_server(TFIDF_DIMENSION="512")
+    items = [{"id": item, "text": text, "metadata": held} for item, (text, held) in ANIMALS.items()]
+    items += [{"id": str(row), "text": f"nothing of note in {row}"} for row in range(100)]
+    server.post("/ingest", {"items": items})
+    server.trained("default", codec={"kind": "sparse", "latents": 128, "k": 32}, training={"epochs": 3})
+    every = sorted(
+        examples(server.get("/openapi.json")), key=lambda one: (one.path != "/ingest", one.path.endswith(LAST))
+    )
+    answers = [(example, sent(server, example)) for example in every]
+
+    def of(path: str) -> list[tuple[Any, Any]]:
+        return [(example.body, answer) for example, answer in answers if example.path == path]
+
+    assert [answer["counts"]["rejected"] for _, answer in of("/ingest")] == [0, 0, 0]
+    for asked, answer in of("/search"):
+        assert all(found(answer)), asked
+        if "filter" in asked:
+            assert found(answer) == [["otter"]]
+        if "group_by" in asked:
+            assert {"river", "hedge"} <= {hit["group"] for hit in answer["hits"]}
+        if asked.get("mode") == "hybrid":
+            assert "otter" in found(answer)[0][:2]  # first by words; by vectors those without any are all alike
+        if asked.get("collection") == "vectors":
+            assert found(answer) == [["a"]]
+    of_name = "/collections/{name}"
+    ((_, facets),) = of(f"{of_name}/items/facets")
+    assert facets == {"facets": [{"value": "river", "count": 1}]}
+    ((_, page),) = of(f"{of_name}/items/scroll")
+    assert "wren" in {item["id"] for item in page["items"]}
+    made = {answer["name"]: answer for _, answer in of("/collections")}
+    assert made["papers"]["chunking"] == {"tokens": 200, "overlap": 40}
+    assert made["glosses"]["contract"] == {"recall@10": 0.9, "max_bytes": 32}
+    ((patch, patched),) = of(f"{of_name}/items/{{item_id}}")
+    assert patched["metadata"] | patch["metadata"] == patched["metadata"]
+    ((_, read),) = of(f"{of_name}/items/get")
+    assert ([item["id"] for item in read["items"]], read["missing"]) == (["otter"], ["dodo"])
+    assert [answer["count"] for _, answer in of(f"{of_name}/items{LAST}")] == [1, 1]
+    assert server.get("/aliases") == {"aliases": {"newest": "default"}}
+    ((_, embedded),) = of("/v1/embeddings")
+    assert len(embedded["data"][0]["embedding"]) == 512
+    ((_, encoded),) = of(f"{of_name}/encode")
+    assert set(encoded["codes"][0]) == {"0", "1"}
