@@ -9,14 +9,15 @@ later rows, never seen, are searched. recall@10 is told twice under cosine: as F
 decoded) and with decoded vectors put back on the sphere, which is how Codewell ranks. "in 100": of the true ten in the
 first hundred, on the sphere. error: squared, in units of the variance; "bound" is what no code of that size can go
 below if the data were Gaussian. "and tables": bytes a vector with codebooks and networks shared by the set's own
-number of vectors, 1 million and 10 million. Rows stand in the JSON file as soon as they are measured; a run that is
-started again goes on where it was.
+number of vectors, 1 million and 10 million. With `--cut-from 32` there are
+rows of 32-byte codes that are cut: trained and encoded once, whole. Rows stand in the JSON file as soon as they are
+measured; a run that is started again goes on where it was.
 """
 
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,13 @@ from benchmarks.datasets import SETS, VectorSet
 from models import (
     MOST_STEPS,
     Code,
+    Codec,
+    Codes,
     Metric,
     ResidualConfig,
     TrainingConfig,
     Vectors,
+    cut,
     exact_neighbours,
     factories,
     faiss_code,
@@ -42,6 +46,8 @@ from models import (
 )
 
 QUERIES = 2_000
+FITTED = 50_000
+"""Vectors that cut codes are fitted to, at most."""
 LATE_SHARE = 0.7
 COLUMNS = ("set", "split", "bytes", "code", "as FAISS", "sphere", "in 100", "error", "bound", "train s", "encode/s")
 
@@ -57,13 +63,37 @@ def ours(beams: dict[str, int]) -> Callable[[Vectors, Metric, int], Code]:
     return trained
 
 
+class CutFrom:
+    """Codes of more bytes, cut as `PATCH /collections/{name}` cuts them; trained once for all sizes."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._made: tuple[bytes, Codec, Codes] | None = None
+
+    def __call__(self, base: Vectors, metric: Metric, size: int) -> Code:
+        """Those of its first `size` bytes: what is encoded is encoded whole."""
+        key = str(base.shape).encode() + base[0].tobytes()
+        if self._made is None or self._made[0] != key:
+            codec = fit(ResidualConfig(self._size), base, metric, TrainingConfig(held_out=0.02)).codec
+            codec.threads, codec.device = torch.get_num_threads(), "auto"
+            self._made = key, codec, codec.encode(base[:: -(-len(base) // FITTED)])
+        _, whole, codes = self._made
+        shorter = cut(whole, size, codes, whole.latents(base[:: -(-len(base) // FITTED)]))
+        return Code(
+            lambda vectors: whole.encode(vectors)[:, :size].copy(), shorter.decode, size, len(shorter.to_bytes())
+        )
+
+
 def by_faiss(factory: str) -> Callable[[Vectors, Metric, int], Code]:
     """What FAISS makes of its own name."""
     return lambda base, metric, _: faiss_code(factory, base, metric)
 
 
-def codes(dim: int, size: int) -> Iterator[tuple[str, Callable[[Vectors, Metric, int], Code]]]:
+def codes(
+    dim: int, size: int, longer: Mapping[int, CutFrom]
+) -> Iterator[tuple[str, Callable[[Vectors, Metric, int], Code]]]:
     """Every code of `size` bytes for (n, dim) vectors, by name."""
+    yield from ((f"Codewell, {whole} bytes cut", made) for whole, made in longer.items() if size < whole)
     if size <= MOST_STEPS:
         yield "Codewell residual", ours({})
         yield "Codewell, beams of 128", ours({"beam": 128, "refit_beam": 128})
@@ -79,12 +109,14 @@ def main() -> None:
     parser.add_argument("--bytes", default="8,16,32,64")
     parser.add_argument("--splits", default="late,all")
     parser.add_argument("--late-from", type=int)
+    parser.add_argument("--cut-from", type=int, help="bytes of a code whose first bytes are measured too")
     parser.add_argument("--only", help="codes whose name holds this")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path, required=True)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     faiss.omp_set_num_threads(given.threads)
+    longer = {} if given.cut_from is None else {given.cut_from: CutFrom(given.cut_from)}
     data = [SETS[name](Path(folder)) for name, _, folder in (named.partition("=") for named in given.sets)]
     if given.base is not None:
         base, queries = (np.load(path).astype(np.float32) for path in (given.base, given.queries))
@@ -95,7 +127,7 @@ def main() -> None:
     for one in data:
         for split in given.splits.split(","):
             for size in map(int, given.bytes.split(",")):
-                for name, make in codes(one.base.shape[1], size):
+                for name, make in codes(one.base.shape[1], size, longer):
                     if given.only is not None and given.only not in name:
                         continue
                     late_from = given.late_from or int(len(one.base) * LATE_SHARE)

@@ -44,6 +44,7 @@ from models.metric import (
     prepared,
     score_matrix,
 )
+from models.prefix import PREFIXED, cut, cut_config
 from models.residual_codec import ResidualCodec
 from models.space import FloatSpace, ProductSpace, ScalarSpace, Space, SparseSpace
 from models.training_config import TrainingConfig
@@ -81,6 +82,7 @@ LATER = {
 
 __all__ = [
     "MOST_STEPS",
+    "PREFIXED",
     "BadCodes",
     "BadConfig",
     "BadVectors",
@@ -130,6 +132,8 @@ __all__ = [
     "VariationalConfig",
     "Vectors",
     "can_draw",
+    "cut",
+    "cut_config",
     "decoded_scores",
     "estimated",
     "exact_neighbours",

@@ -1,6 +1,6 @@
 """The shapes of autoencoders, as their users ask for them. Knows no network: importing it imports no torch."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -225,6 +225,10 @@ class ResidualConfig:
         """Bytes of a code of a (D,) vector."""
         del dim
         return self.steps
+
+    def cut(self, size: int) -> "ResidualConfig":
+        """Of the first `size` bytes of its codes."""
+        return replace(self, steps=size)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "ResidualConfig":

@@ -99,6 +99,10 @@ class QuantizerConfig:
         shape = self.shape(dim)
         return shape.m or SCALARS[shape.quantizer].code_bytes(shape.width)
 
+    def cut(self, size: int) -> "QuantizerConfig":
+        """Of the first `size` bytes of its codes, where they are codewords that add up."""
+        return QuantizerConfig(self.factory.removesuffix(f"RQ{self._parts()['m']}x8") + f"RQ{size}x8")
+
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "QuantizerConfig":
         """The configuration that `dataclasses.asdict` and JSON wrote."""

@@ -5,7 +5,7 @@ What imports torch is imported by the kind that needs it: a FlatCodec or Residua
 
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 from models.codec import Codec
 from models.configs import BinaryConfig, DenseConfig, ResidualConfig, SparseConfig, VariationalConfig
@@ -88,7 +88,7 @@ def fit(
         run = train_residual(model, vectors, metric, training, progress=progress, checkpoint=checkpoint)
     else:
         run = train(model, vectors, training, progress=progress, checkpoint=checkpoint)
-    return Fitted(ResidualCodec.of(model, metric) if _additive(config) else kind.codec(model, metric), run)
+    return Fitted(ResidualCodec.of(model, metric) if additive(config) else kind.codec(model, metric), run)
 
 
 def load_codec(data: bytes) -> Codec:
@@ -101,7 +101,7 @@ def load_codec(data: bytes) -> Codec:
     try:
         kind, dim, metric = KINDS[about["kind"]], about["dim"], Metric(about["metric"])
         config = kind.config.from_dict(about["config"])
-        if _additive(config):
+        if additive(config):
             return ResidualCodec(config, dim, metric, tensors)
         codec: Codec = kind.codec.restored(kind.architecture(dim, config), metric, tensors)
         return codec
@@ -111,7 +111,7 @@ def load_codec(data: bytes) -> Codec:
         raise DamagedCodec(f"the codec's description is not one: {error}") from error
 
 
-def _additive(config: CodecConfig) -> bool:
+def additive(config: CodecConfig) -> TypeGuard[ResidualConfig | QuantizerConfig]:
     """FAISS's residual quantiser is coded and searched as the residual autoencoder is."""
     return isinstance(config, ResidualConfig) or (isinstance(config, QuantizerConfig) and config.additive)
 

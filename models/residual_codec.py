@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from models.residual import ResidualAutoencoder
 
 Doubles = NDArray[np.float64]
+STEPS = ("codebooks", "lengths")
+"""The tensors that have a part for each byte."""
 
 
 class ResidualCodec(Codec):
@@ -105,6 +107,32 @@ class ResidualCodec(Codec):
         for book, column in zip(self.codebooks, codes.T, strict=False):
             sums += book[column]
         return sums
+
+    def cut(self, size: int, codes: Codes, latents: Vectors) -> "ResidualCodec":
+        """The codec of the first `size` bytes of its codes, fitted to (n, M) of them and to the (n, D) latents of the
+        vectors that they stand for.
+
+        Refitted together, early codebooks count on the later ones: without these they are solved for again. The codec
+        looks for codes of its own size: of more than nine vectors in ten they are as near as the first bytes of longer
+        ones, or nearer.
+        """
+        import torch
+
+        from models.kinds import kind_of
+        from models.least_squares import refitted
+        from models.lengths import fit_lengths
+        from models.scalar_code import HALF
+
+        config = self.config.cut(size)
+        kept = {name: tensor[:size] if name in STEPS else tensor for name, tensor in self.tensors.items()}
+        model = kind_of(config).architecture(self.dim, config)
+        model.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in kept.items()})
+        first = torch.from_numpy(codes[:, :size].copy())
+        length = np.sqrt(self._squares(self.stored_latents(codes)).mean())
+        with torch.no_grad():
+            model.codebooks.copy_(refitted(model.codebooks, first, torch.from_numpy(latents)).clamp_(-HALF, HALF))
+            fit_lengths(model, first, float(2 * self._pull * length))
+        return ResidualCodec.of(model, self.metric)
 
     def scores(self, queries: Vectors, codes: Codes) -> Scores:
         """The decoded vectors' scores, which need no decoding: (q, dim) and (q, c, code_bytes) to (q, c).

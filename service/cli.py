@@ -17,6 +17,7 @@ from service.builds.command import build
 from service.client import ClientError
 from service.compare.command import compare
 from service.console import Progress, print_certificate, print_hits, print_status, print_summary, shown
+from service.cut_command import cut
 from service.doctor.command import doctor
 from service.key_commands import keys
 from service.offline import export, restore, snapshot, verify
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 app.command()(build)
 app.command()(compare)
+app.command()(cut)
 app.command()(doctor)
 app.command()(plan)
 app.command()(recall)

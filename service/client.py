@@ -170,6 +170,10 @@ class Client:
         body = {} if generation is None else {"generation": generation}
         return self._call("POST", _path("collections", collection) + "/rollback", body)
 
+    def cut(self, collection: str, size: int) -> dict[str, Any]:
+        """Queues a cut of the collection's codes to their first `size` bytes, and answers its job."""
+        return self._call("PATCH", _path("collections", collection), {"codec": {"bytes": size}})
+
     def certificate(self, collection: str) -> dict[str, Any]:
         """What was measured of the published codec."""
         return self._call("GET", _path("collections", collection) + "/certificate")

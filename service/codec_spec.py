@@ -205,6 +205,16 @@ def codec_spec(given: Any) -> CodecSpec:
     return spec
 
 
+def spec_of(config: ResidualConfig | QuantizerConfig) -> dict[str, Any]:
+    """The specification of a codec of codewords, as it is stored: what a training would make it from."""
+    spec: CodecSpec
+    if isinstance(config, QuantizerConfig):
+        spec = FaissSpec(kind="faiss", factory=config.factory)
+    else:
+        spec = ResidualSpec(kind="residual", bytes=config.steps, beam=config.beam)
+    return spec.model_dump(mode="json")
+
+
 class TrainingSpec(BaseModel):
     """How long to train."""
 

@@ -79,7 +79,7 @@ class ContractSpec(BaseModel):
         if kept is not None and all(kept[name]["low"] >= recall for name, recall in least.items()):
             reached = " and ".join(f"{name} is {kept[name]['value']:.4f}" for name in least)
             remedies.append(f"keeping originals: rescored by them {reached}")
-        if oversample < certificate["most_oversample"]:
+        if oversample < certificate["most_oversample"] and "cut_from" not in certificate:
             remedies.append(
                 f'another "seed", for an oversample of {oversample} was enough on the queries it was tuned on'
             )

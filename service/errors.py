@@ -31,6 +31,7 @@ CodewellError            500
 │   ├── OriginalsDropped       only codes are left, and this needs the vectors
 │   ├── NotSparse              latents are those of a sparse codec
 │   ├── NotTrained             a code was asked for before there is a codec
+│   ├── NoPrefixes             the first bytes of the codes are no codes themselves
 │   ├── NotKept                the generation's codes were freed, or never published
 │   └── ContractBroken         a codec keeps less than was asked for; nothing was published
 ├── BuildError           500   a batch build cannot go on
@@ -301,8 +302,14 @@ class NotTrained(Conflict):
 
     title = "Not trained"
 
-    def __init__(self, collection: str) -> None:
-        super().__init__(f"the collection {collection!r} has no codec yet: train one, then ask again")
+    def __init__(self, collection: str, *, field: str | None = None) -> None:
+        super().__init__(f"the collection {collection!r} has no codec yet: train one, then ask again", field=field)
+
+
+class NoPrefixes(Conflict):
+    """Codes were to be cut, and their first bytes are no codes themselves."""
+
+    title = "Codes without prefixes"
 
 
 class NotSparse(Conflict):

@@ -9,28 +9,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from models import Codec, Epoch, Metric, Vectors, fit, prepared
-from service import drift
-from service.certificate import certify, encode_rate, latency, versions
+from models import Epoch, Metric, Vectors, fit, prepared
+from service.candidate import Candidate, held_out_of
+from service.certificate import encode_rate, versions
 from service.codec_spec import TrainingSpec, codec_spec
 from service.contract import ContractSpec
-from service.errors import ContractBroken, TooFewItems
-from service.index.segment import RowArray
-from service.index.view import View
+from service.errors import TooFewItems
 from service.jobs import FEWEST_ITEMS
 from service.originals import KEPT_SAMPLE, Originals
 from service.pictures import SWITCHED_OFF, draw
-from service.questions import HeldOut, Questions
-from service.search import Stage
+from service.questions import HeldOut
 from service.store import payload
 from service.store.database import Database
 from service.store.tables import GenerationRow
-from service.swap import PAGE, Fence, GenerationState, Report, Swap
-
-HELD_OUT, SHARE = 500, 20
-"""Items set apart as queries of the certificate, or one in so many where there are few;"""
-HELD_OUT_FOR_CONTRACT, SHARE_FOR_CONTRACT = 1_000, 5
-"""more of them where a contract is to be kept, since the interval counts and half of them are tuned on."""
+from service.swap import PAGE, Fence, Report, Swap
 
 
 class Build:
@@ -54,8 +46,7 @@ class Build:
         with database.reading() as session:
             row = self._swap.row(session)
             self._dim, self._metric = row.dimension, Metric(row.metric)
-            self._originals_kept = Originals(row.originals)
-            self._drops = self._originals_kept is Originals.DROP
+            self._drops = row.originals == Originals.DROP
             self._config = codec_spec(parameters.get("codec") or row.codec).config(self._dim)
             asked = parameters.get("contract") or row.contract
         self._contract = None if asked is None else ContractSpec.model_validate(asked)
@@ -90,16 +81,14 @@ class Build:
             checkpoint=self._scratch / "checkpoint",
         )
         codec.threads, codec.device = torch.get_num_threads(), "auto"
-        saved = codec.to_bytes()
-        generation_id = self._start(codec, saved)
-        last = self._swap.encode(codec, generation_id, 0, (0.6, 0.9))
+        candidate = Candidate(self._database, self._id, self._swap, codec, held_out, self._contract)
+        candidate.encode((0.6, 0.9))
         self._report(0.9, "measuring recall")
-        certificate = self._certified(codec, generation_id, held_out, most_oversample) | {
+        certificate = candidate.certified(most_oversample) | {
             "held_out_error": round(run.best.held_out_error, 5),
             "trained_on": run.trained_on,
             "training_seconds": round(run.seconds, 2),
             "encoded_per_second": encode_rate(codec, vectors),
-            "disk_bytes": {"code": codec.code_bytes, "original": self._originals_kept.bytes_of(self._dim)},
             "codec": {"kind": codec.kind, **asdict(self._config)},
             "seed": self._training.seed,
             "versions": versions(),
@@ -108,22 +97,14 @@ class Build:
         self._report(0.95, "drawing pictures")
         drawn = draw(fitted, vectors, held_out.vectors, self._scratch) if pictures else SWITCHED_OFF
         result = {
-            "generation": generation_id,
+            "generation": candidate.id,
             "certificate": certificate,
             "curve": [epoch._asdict() for epoch in run.epochs],
             "pictures": list(drawn.names),
             "no_pictures": drawn.reason,
         }
         self._report(0.97, "publishing")
-        if self._contract is not None and (broken := self._contract.broken(certificate)):
-            self._swap.refuse(generation_id, certificate)
-            remedies = "; or ".join(self._contract.remedies(certificate))
-            raise ContractBroken(
-                f"nothing was published: {'; '.join(broken)}. What could meet it: {remedies}",
-                result | {"seconds": round(time.monotonic() - began, 2)},
-            )
-        last = self._swap.encode(codec, generation_id, last, (0.97, 0.98))  # most of what came while measuring
-        self._swap.publish(codec, generation_id, last, GenerationState.BUILDING, certificate)
+        candidate.publish(certificate, result, began)
         self._swap.sweep(keep)
         self._drop_originals()
         self._database.reclaim()
@@ -144,9 +125,7 @@ class Build:
             raise TooFewItems(f"the collection has {count} items; training needs {FEWEST_ITEMS}", field="collection")
         rng = np.random.default_rng(self._training.seed)
         order = rng.permutation(count)
-        queries = min(HELD_OUT, count // SHARE)
-        if self._contract is not None and self._contract.recalls:
-            queries = min(HELD_OUT_FOR_CONTRACT, count // SHARE_FOR_CONTRACT)
+        queries = held_out_of(count, self._contract)
         chosen = np.zeros(count, np.int8)
         chosen[order[:queries]] = 2
         chosen[order[queries : queries + most]] = 1
@@ -174,54 +153,6 @@ class Build:
 
     def _trained(self, share: float, epoch: Epoch) -> None:
         self._report(0.05 + 0.55 * share, f"training: epoch {epoch.number}, held-out error {epoch.held_out_error:.4f}")
-
-    def _start(self, codec: Codec, saved: bytes) -> int:
-        with self._database.writing() as session:
-            self._swap.row(session, lock=True)
-            generation = GenerationRow(
-                collection_id=self._id,
-                state=GenerationState.BUILDING,
-                codec=saved,
-                fingerprint=codec.fingerprint,
-                certificate={},
-                created_at=time.time(),
-            )
-            session.add(generation)
-            session.flush()
-            return generation.id
-
-    def _certified(self, codec: Codec, generation_id: int, held_out: HeldOut, most_oversample: int) -> dict[str, Any]:
-        rows, codes, last = [], [], 0
-        while True:
-            with self._database.reading() as session:
-                page = payload.codes_after(session, generation_id, last, PAGE)
-            if not page:
-                break
-            rows.append(np.array([row for row, _ in page], np.int64))
-            codes.append(np.frombuffer(b"".join(code for _, code in page), np.uint8).reshape(len(page), -1))
-            last = page[-1][0]
-        if not rows:
-            raise TooFewItems("the items were deleted during training", field="collection")
-        view = View.of(generation_id, codec, 0, np.concatenate(rows), np.concatenate(codes))
-        # What came since the codes were made is in neither: it would be missed without being lost.
-        blocks = ((kept[kept <= last], vectors[kept <= last]) for kept, vectors in self._swap.blocks())
-        asked = Questions.of(view, held_out, blocks)
-        stages = (Stage.REFINE,) if self._drops else (Stage.REFINE, Stage.RESCORE)
-        contract = self._contract
-        least = {} if contract is None else contract.recalls
-        certificate = certify(asked, len(view), stages, least, most_oversample)
-        certificate["latency_ms"] = latency(asked, certificate, self._originals)
-        certificate["drift"] = self._reference(codec, generation_id, held_out, last)
-        return certificate if contract is None else certificate | {"contract": contract.stored()}
-
-    def _reference(self, codec: Codec, generation_id: int, held_out: HeldOut, last: int) -> dict[str, Any]:
-        """What items that come after the row `last` are held against."""
-        with self._database.reading() as session:
-            known = payload.some_codes(session, generation_id, last, drift.PAGES, drift.PAGE)
-        others = [code for row, code in known.items() if row not in held_out.rows]
-        codes = np.frombuffer(b"".join(others), np.uint8).reshape(len(others), -1)
-        own = codec.encode(held_out.vectors)
-        return {"after_row": last, **drift.figures(codec, held_out.vectors, own, codes)}
 
     def _drop_originals(self) -> None:
         """Frees the vectors that have codes now, but for a sample, evenly over the rows."""
@@ -251,7 +182,3 @@ class Build:
         self._drop_originals()
         self._database.reclaim()
         return result | {"no_pictures": "the job was cut off after it had published"}
-
-    def _originals(self, rows: RowArray) -> Mapping[int, bytes]:
-        with self._database.reading() as session:
-            return payload.vectors_by_row(session, self._id, rows.tolist())

@@ -10,14 +10,17 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, exists, select, update
 from sqlalchemy.orm import Session
 
-from models import TrainingStopped
+from models import PREFIXED, TrainingStopped, cut_config
 from service.compare.vectors import FEWEST
 from service.errors import (
     CollectionNotFound,
     Conflict,
     GenerationNotFound,
+    InvalidInput,
     JobNotFound,
+    NoPrefixes,
     NotKept,
+    NotTrained,
     OriginalsDropped,
     PictureNotFound,
     TooFewItems,
@@ -44,6 +47,7 @@ class JobKind(StrEnum):
 
     TRAIN = "train"
     ROLLBACK = "rollback"
+    CUT = "cut"
     PLAN = "plan"
     """Changes nothing: it may go on beside the others, and does not count as a training."""
 
@@ -54,7 +58,7 @@ FEWEST_PLANNED = FEWEST
 """Vectors of which some can be asked for and others searched."""
 MOST_CRASHES = 3
 ACTIVE = (JobState.QUEUED, JobState.RUNNING)
-PUBLISHING = (JobKind.TRAIN, JobKind.ROLLBACK)
+PUBLISHING = (JobKind.TRAIN, JobKind.ROLLBACK, JobKind.CUT)
 """Kinds that end with another generation."""
 
 
@@ -143,6 +147,23 @@ class Jobs:
             _check_idle(session, row, PUBLISHING)
             parameters = {"generation": wanted, "before": row.generation_id}
             return _job(_queued(session, row, JobKind.ROLLBACK, parameters), row.name)
+
+    def submit_cut(self, collection: str, size: int) -> Job:
+        """Queues a cut of the published codes to their first `size` bytes.
+
+        Raises:
+            CollectionNotFound; NotTrained; NoPrefixes; OriginalsDropped; TooFewItems
+            InvalidInput: codes are not longer than that.
+            Conflict: the codec is chosen by plans, or a job is queued or running for the collection.
+        """
+        with self._database.writing() as session:
+            row = store.find_collection(session, collection, lock=True)
+            if row is None:
+                raise CollectionNotFound(collection, field="collection")
+            _check_can_be_cut(session, row, size)
+            _check_idle(session, row, PUBLISHING)
+            parameters = {"generation": row.generation_id, "bytes": size}
+            return _job(_queued(session, row, JobKind.CUT, parameters), row.name)
 
     def submit_due_trainings(self, train_at: int) -> None:
         """Queues the first training of every collection that has grown to `train_at` items and never had one."""
@@ -302,6 +323,44 @@ def few(items: int) -> str:
 def _had_training(collection_id: Any) -> ColumnElement[bool]:
     """Whether the collection has or had a job that publishes."""
     return exists().where(JobRow.collection_id == collection_id, JobRow.kind.in_(PUBLISHING))
+
+
+def _check_can_be_cut(session: Session, row: CollectionRow, size: int) -> None:
+    if row.generation_id is None:
+        raise NotTrained(row.name, field="codec")
+    certificate = session.get_one(GenerationRow, row.generation_id).certificate
+    kind, present = certificate["codec"]["kind"], certificate["code_bytes"]
+    config = {name: value for name, value in certificate["codec"].items() if name != "kind"}
+    if row.codec.get("kind") == "auto":
+        raise Conflict(
+            "the collection's codec is auto: a plan chooses it, and a cut would end that; train with a contract whose "
+            f'"max_bytes" is {size}, which the plan then keeps to',
+            field="codec.kind",
+        )
+    if cut_config(kind, config, 1) is None:
+        raise NoPrefixes(
+            f"the first bytes of the published codes, which are of the kind {kind}, are no codes; those of {PREFIXED} "
+            "are: train one of these first",
+            field="codec.kind",
+        )
+    if size >= present:
+        wanted = f"1 to {present - 1}" if present > 1 else "none: they cannot be cut further"
+        raise InvalidInput(
+            f"the published codes have {present} bytes, which can be cut to {wanted}; for longer ones train again",
+            field="codec.bytes",
+        )
+    if row.originals == Originals.DROP:
+        raise OriginalsDropped(
+            "without the vectors nobody can measure what the cut codes keep; ingest them into a new collection and "
+            "train it with as many bytes as wanted",
+            field="collection",
+        )
+    if row.row_count < FEWEST_ITEMS:
+        raise TooFewItems(
+            f"the collection has {row.row_count} items; a cut needs {FEWEST_ITEMS} to be measured, and saves nothing "
+            "with fewer",
+            field="collection",
+        )
 
 
 def _check_idle(session: Session, row: CollectionRow, kinds: Collection[JobKind]) -> None:

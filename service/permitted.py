@@ -107,6 +107,10 @@ class PermittedJobs:
         """Raises what `open` does, too."""
         return self._jobs.submit_rollback(self._catalog.name_of(collection), generation_id)
 
+    def submit_cut(self, collection: str, size: int) -> Job:
+        """Raises what `open` does, too."""
+        return self._jobs.submit_cut(self._catalog.name_of(collection), size)
+
     def list(self, collection: str | None = None) -> list[Job]:
         """Those of one collection, or of all that are reached."""
         name = None if collection is None else self._catalog.name_of(collection)

@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from sqlalchemy.orm import Session
 
-from models import load_codec
+from models import ResidualCodec, load_codec
+from service.codec_spec import spec_of
 from service.errors import GenerationNotFound
 from service.store.database import Database
 from service.store.tables import GenerationRow
@@ -37,11 +39,14 @@ class Rollback:
             if generation is None:
                 raise GenerationNotFound(f"there is no generation {self._generation_id}", field="generation")
             saved, certificate = generation.codec, generation.certificate
+            spec = _uncut(session, published, self._generation_id)
         if published != self._generation_id:  # else the job was cut off after it had swapped
             codec = load_codec(saved)
             codec.threads = torch.get_num_threads()
+            if isinstance(codec, ResidualCodec) and "cut_from" in certificate:
+                spec = spec_of(codec.config)
             last = self._swap.encode(codec, self._generation_id, 0, (0.0, 0.9))
-            self._swap.publish(codec, self._generation_id, last, GenerationState.KEPT)
+            self._swap.publish(codec, self._generation_id, last, GenerationState.KEPT, spec=spec)
         self._swap.sweep(keep)
         return {
             "generation": self._generation_id,
@@ -50,3 +55,15 @@ class Rollback:
             "pictures": [],
             "seconds": round(time.monotonic() - began, 2),
         }
+
+
+def _uncut(session: Session, published: int | None, wanted: int) -> Mapping[str, Any] | None:
+    """What the collection was to train before the published codes were cut from the wanted ones; none where they were
+    not.
+    """
+    over = None if published is None else session.get(GenerationRow, published)
+    while over is not None and (cut := over.certificate.get("cut_from")) is not None:
+        if cut["generation"] == wanted:
+            return dict(cut["codec"])
+        over = session.get(GenerationRow, cut["generation"])
+    return None

@@ -43,11 +43,15 @@ class GenerationState(StrEnum):
     """Its codes are freed; codec and certificate stay."""
 
 
+Page = list[tuple[int, bytes]]
+"""Rows, each with its vector or with its code."""
 WITH_CODES = (GenerationState.PUBLISHED, GenerationState.KEPT)
 
 
 class Swap:
     """One job's work on the generations of one collection; search and ingest go on throughout."""
+
+    doing = "encoding"
 
     def __init__(self, database: Database, collection_id: int, report: Report, fence: Fence) -> None:
         self._database = database
@@ -88,16 +92,16 @@ class Swap:
             total = max(1, payload.count_rows(session, self._id))
         while True:
             with self._database.reading() as session:
-                page = payload.vectors_without_code(session, self._id, generation_id, last, PAGE)
+                page = self._pending(session, generation_id, last)
             if not page:
                 return last
-            codes = _encoded(codec, page)
+            codes = self._coded(codec, page)
             with self._database.writing() as session:
                 self.row(session, lock=True)
                 alive = payload.rows_alive(session, self._id, page[0][0], page[-1][0])
                 payload.add_codes(session, generation_id, [entry for entry in codes if entry[0] in alive])
             last, done = page[-1][0], done + len(page)
-            self._report(begin + (end - begin) * min(1.0, done / total), f"encoding: {done} of {total} items")
+            self._report(begin + (end - begin) * min(1.0, done / total), f"{self.doing}: {done} of {total} items")
 
     def publish(
         self,
@@ -106,10 +110,12 @@ class Swap:
         last: int,
         expected: GenerationState,
         certificate: Mapping[str, Any] | None = None,
+        spec: Mapping[str, Any] | None = None,
     ) -> None:
         """Encodes what came last under the collection's lock and swaps; the one before it is kept for a way back.
 
-        Rows ascend: up to `last` all have codes. A certificate goes with what was measured now.
+        Rows ascend: up to `last` all have codes. A certificate goes with what was measured now, a `spec` with what
+        the collection is to train from now on.
 
         Raises:
             NotKept: the generation is no more in the state that is `expected`; nothing was swapped.
@@ -120,8 +126,8 @@ class Swap:
             generation = session.get_one(GenerationRow, generation_id, populate_existing=True)
             if generation.state != expected:
                 raise NotKept(f"generation {generation_id} is {generation.state}, not {expected}", field="generation")
-            while page := payload.vectors_without_code(session, self._id, generation_id, last, PAGE):
-                payload.add_codes(session, generation_id, _encoded(codec, page))
+            while page := self._pending(session, generation_id, last):
+                payload.add_codes(session, generation_id, self._coded(codec, page))
                 last = page[-1][0]
             if row.generation_id is not None:
                 session.get_one(GenerationRow, row.generation_id).state = GenerationState.KEPT
@@ -129,6 +135,8 @@ class Swap:
             if certificate is not None:
                 generation.certificate, generation.oversample = dict(certificate), certificate["oversample"]
             row.generation_id = generation_id
+            if spec is not None:
+                row.codec = dict(spec)
 
     def refuse(self, generation_id: int, certificate: Mapping[str, Any]) -> None:
         """Keeps what was measured of a generation that is not published, and frees its codes."""
@@ -153,6 +161,15 @@ class Swap:
             if generation.id not in spared and generation.state != GenerationState.RETIRED:
                 self._free(generation.id)
 
+    def _pending(self, session: Session, generation_id: int, last: int) -> Page:
+        """What codes are made of: the next vectors after the row `last` that have none."""
+        return payload.vectors_without_code(session, self._id, generation_id, last, PAGE)
+
+    def _coded(self, codec: Codec, page: Page) -> Page:
+        """Their codes."""
+        codes = codec.encode(decoded([vector for _, vector in page], codec.dim))
+        return [(row, code.tobytes()) for (row, _), code in zip(page, codes, strict=True)]
+
     def _free(self, generation_id: int) -> None:
         """A page at a time; marked as freed before the first, so that nobody publishes it meanwhile."""
         freed = True
@@ -166,8 +183,3 @@ class Swap:
                 if generation.state != GenerationState.REFUSED:
                     generation.state = GenerationState.RETIRED
                 freed = payload.retire_codes(session, generation_id, PAGE)
-
-
-def _encoded(codec: Codec, page: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
-    codes = codec.encode(decoded([vector for _, vector in page], codec.dim))
-    return [(row, code.tobytes()) for (row, _), code in zip(page, codes, strict=True)]

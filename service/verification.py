@@ -106,11 +106,12 @@ def _codec_differences(session: Session, row: CollectionRow) -> Iterator[str]:
         return
     if codec.fingerprint != generation.fingerprint:
         yield f"the codec of generation {generation.id} is {codec.fingerprint}, published was {generation.fingerprint}"
-    elif other := _codes_made_otherwise(session, row, codec):
+    elif other := _codes_made_otherwise(session, row, generation, codec):
         yield f"{other} of {SAMPLE} codes looked at are not those of their vectors"
 
 
-def _codes_made_otherwise(session: Session, row: CollectionRow, codec: Codec) -> int:
+def _codes_made_otherwise(session: Session, row: CollectionRow, generation: GenerationRow, codec: Codec) -> int:
+    """Codes that were cut are the first bytes of what the codec before makes; those of later items the codec's own."""
     page = payload.vectors_after(session, row.id, 0, SAMPLE)
     codes = payload.codes_by_row(session, row.generation_id or 0, [row_id for row_id, _ in page])
     kept = [(codes[row_id], vector) for row_id, vector in page if row_id in codes]
@@ -119,8 +120,17 @@ def _codes_made_otherwise(session: Session, row: CollectionRow, codec: Codec) ->
     stored = np.frombuffer(b"".join(code for code, _ in kept), np.uint8).reshape(len(kept), -1)
     if stored.shape[1] != codec.code_bytes:
         return len(kept)
-    made = codec.encode(decoded([vector for _, vector in kept], codec.dim))
-    return int((made != stored).any(axis=1).sum())
+    vectors = decoded([vector for _, vector in kept], codec.dim)
+    while True:
+        other = (codec.encode(vectors)[:, : stored.shape[1]] != stored).any(axis=1)
+        vectors, stored = vectors[other], stored[other]
+        if not len(stored) or (cut := generation.certificate.get("cut_from")) is None:
+            return len(stored)
+        generation = session.get_one(GenerationRow, cut["generation"])
+        try:
+            codec = load_codec(generation.codec)
+        except CodecError:
+            return len(stored)  # without it nobody knows
 
 
 def _snapshot_differences(session: Session, row: CollectionRow, listed: Sequence[Kept]) -> Iterator[str]:

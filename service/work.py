@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from service.auto import Auto
+from service.cut import Cut
 from service.generation import Build
 from service.jobs import JobKind
 from service.planner import Planner
@@ -26,6 +27,9 @@ def done(
         return " ".join(plan.sentences), plan.record()
     if job.kind == JobKind.ROLLBACK:
         return "published", Rollback(*of, report, fenced).run(settings.keep_generations)
+    if job.kind == JobKind.CUT:
+        cut = Cut(*of, report, fenced)
+        return "published", cut.run(keep=settings.keep_generations, most_oversample=settings.max_oversample)
     if Auto.is_asked(*of):
         return "published", Auto(*of, scratch, report, fenced).run(settings)
     build = Build(*of, scratch, report, fenced)

@@ -33,6 +33,7 @@ NEEDED = {
     "POST /collections": "admin",
     "GET /collections": "read",
     "GET /collections/{name}": "read",
+    "PATCH /collections/{name}": "admin",
     "DELETE /collections/{name}": "admin",
     "POST /collections/{name}/train": "admin",
     "POST /collections/{name}/plan": "admin",
@@ -81,6 +82,7 @@ BODIES = {
     "/decode": {"codes": ["AAAA"]},
     "/latents": {},
     "/items/{item_id}": {"metadata": {"legs": 9}},
+    "/collections/{name}": {"codec": {"bytes": 1}},
 }
 """What each call by path is answered for, by the end of the path."""
 

@@ -2,13 +2,15 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from benchmarks import recall_per_byte
-from benchmarks.recall_per_byte import gaussian_bound
-from models import Vectors
+from benchmarks.recall_per_byte import CutFrom, gaussian_bound
+from models import Fitted, Metric, ResidualConfig, Vectors, fit
+from tests.conftest import clustered
 
 
 def test_the_bound_is_that_of_rate_distortion_theory() -> None:
@@ -41,3 +43,20 @@ def test_rows_are_measured_once_and_say_what_is_kept(
     monkeypatch.setattr(recall_per_byte, "measured", None)  # nothing is left to measure
     recall_per_byte.main()
     assert capsys.readouterr().out == first
+
+
+def test_cut_codes_are_the_first_bytes_of_those_of_one_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors, trained, cuts = clustered(600, 8), list[object](), CutFrom(4)
+
+    def counted(config: ResidualConfig, *given: Any) -> Fitted:
+        trained.append(config)
+        return fit(config, *given)
+
+    monkeypatch.setattr(recall_per_byte, "fit", counted)
+    codes = {size: cuts(vectors, Metric.L2, size) for size in (1, 3)}
+    assert (trained, [code.code_bytes for code in codes.values()]) == ([ResidualConfig(4)], [1, 3])
+    one, three = (code.encode(vectors) for code in codes.values())
+    assert np.array_equal(three[:, :1], one)
+    errors = [np.square(vectors - code.decode(code.encode(vectors))).mean() for code in codes.values()]
+    assert errors[1] < 0.2 * errors[0]
+    assert codes[1].table_bytes < codes[3].table_bytes

@@ -8,7 +8,15 @@ from service.api import intake
 from service.api.access import ADMIN, READ
 from service.api.dependencies import CodewellDep, CollectionDep
 from service.api.large import LargeRoute
-from service.api.resources import CertificateOut, GenerationList, GenerationOut, JobOut, RecallOut, RollbackRequest
+from service.api.resources import (
+    CertificateOut,
+    CollectionPatch,
+    GenerationList,
+    GenerationOut,
+    JobOut,
+    RecallOut,
+    RollbackRequest,
+)
 from service.index.segment import IndexKind
 
 router = APIRouter(tags=["generations"], route_class=LargeRoute)
@@ -47,3 +55,11 @@ def read_recall(
 def roll_back(name: str, codewell: CodewellDep, body: RollbackRequest | None = None) -> JobOut:
     """Goes back to a codec that was published before; items that came since get their codes first."""
     return JobOut.of(codewell.jobs.submit_rollback(name, (body or RollbackRequest()).generation))
+
+
+@router.patch("/collections/{name}", status_code=202, dependencies=[ADMIN])
+def cut_codes(name: str, body: CollectionPatch, codewell: CodewellDep) -> JobOut:
+    """Cuts codes to their first bytes without encoding again, measures what they keep, and publishes them where that is
+    what their contract asks for. The longer ones are kept for a rollback.
+    """
+    return JobOut.of(codewell.jobs.submit_cut(name, body.codec.bytes))

@@ -100,6 +100,20 @@ class CollectionList(BaseModel):
     collections: list[CollectionOut]
 
 
+class CodecCut(Strict):
+    """What of the codec is to change."""
+
+    bytes: int = Field(ge=1, description="Of each code that are kept: the first ones, which are a code themselves")
+
+
+class CollectionPatch(Strict):
+    """What of a collection is to change."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"codec": {"bytes": 16}}]})
+
+    codec: CodecCut
+
+
 class AliasIn(Strict):
     """What an alias stands for."""
 

@@ -48,6 +48,11 @@ def some_codes(session: Session, generation_id: int, last: int, pages: int, limi
     return {row: code for row, code in found.items() if row <= last}
 
 
+def last_code(session: Session, generation_id: int) -> int:
+    """The last row that has a code in a generation, 0 where none has."""
+    return session.scalar(select(func.max(CodeRow.row_id)).where(CodeRow.generation_id == generation_id)) or 0
+
+
 def rows_alive(session: Session, collection_id: int, first: int, last: int) -> set[int]:
     """Row ids from `first` to `last` that exist."""
     statement = select(VectorRow.row_id).where(

@@ -134,6 +134,8 @@ class GenerationRow(Base):
     codec: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
     fingerprint: Mapped[str] = mapped_column(String(16))
     certificate: Mapped[dict[str, Any]] = mapped_column(JSON)
+    held_out: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
+    """Rows that the codec was not trained on and that it was measured by: int64, little-endian."""
     oversample: Mapped[int] = mapped_column(default=10, server_default="10")
     """Of searches that name none."""
     created_at: Mapped[float]
