@@ -212,7 +212,7 @@ class ResidualCodec(Codec):
         """|x_hat|^2 of (..., D); where its terms cancel, no less than a millionth of a component's variance."""
         mean = np.asarray(self._mean @ self._principal, np.float32)
         terms = 2 * (z @ mean) + self._scale * np.einsum("...d,...d->...", z, z)
-        return np.asarray(np.maximum(mean @ mean + self._scale * terms, 1e-6 * self._scale**2), np.float32)
+        return np.asarray(np.maximum(self._mean @ self._mean + self._scale * terms, 1e-6 * self._scale**2), np.float32)
 
     def _searched(self, device: "torch.device") -> "Tables":
         import torch

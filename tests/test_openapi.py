@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from tests.conftest import Server
+from tests.conftest import Server, clustered
 
 ANIMALS = {
     "otter": ("A river mammal that eats fish", {"legs": 4, "home": "river"}),
@@ -39,7 +39,8 @@ def examples(document: dict[str, Any]) -> Iterator[Example]:
 
 def sent(server: Server, example: Example) -> Any:
     """The answer, which must be a good one."""
-    path = example.path.format(name="default", item_id="otter", alias="newest")
+    name = "coded" if example.method == "patch" and example.path.endswith("{name}") else "default"
+    path = example.path.format(name=name, item_id="otter", alias="newest")
     if isinstance(example.body, str):
         answer: httpx.Response = server.client.request(
             example.method, path, content=example.body, headers={"content-type": example.media}
@@ -61,6 +62,9 @@ def test_every_example_does_what_it_says(new_server: Callable[..., Server]) -> N
     items += [{"id": str(row), "text": f"nothing of note in {row}"} for row in range(100)]
     server.post("/ingest", {"items": items})
     server.trained("default", codec={"kind": "sparse", "latents": 128, "k": 32}, training={"epochs": 3})
+    coded = [{"id": str(row), "vector": vector.tolist()} for row, vector in enumerate(clustered(120, 4))]
+    server.post("/ingest", {"collection": "coded", "items": coded})
+    server.trained("coded", codec={"kind": "residual", "bytes": 17, "beam": 1})
     every = sorted(
         examples(server.get("/openapi.json")), key=lambda one: (one.path != "/ingest", one.path.endswith(LAST))
     )
@@ -93,6 +97,8 @@ def test_every_example_does_what_it_says(new_server: Callable[..., Server]) -> N
     ((_, read),) = of(f"{of_name}/items/get")
     assert ([item["id"] for item in read["items"]], read["missing"]) == (["otter"], ["dodo"])
     assert [answer["count"] for _, answer in of(f"{of_name}/items{LAST}")] == [1, 1]
+    ((_, cutting),) = of(of_name)
+    assert (cutting["kind"], server.finished(cutting["id"])["result"]["certificate"]["code_bytes"]) == ("cut", 16)
     assert server.get("/aliases") == {"aliases": {"newest": "default"}}
     ((_, embedded),) = of("/v1/embeddings")
     assert len(embedded["data"][0]["embedding"]) == 512
