@@ -53,7 +53,7 @@ CODECS: dict[str, Callable[[], Codec]] = {
     "sparse-batch": lambda: started_codec(SparseConfig(64, 8, Sparsity.BATCH_TOPK), Metric.COSINE),
     "sparse-l1": lambda: started_codec(SparseConfig(64, 8, Sparsity.L1), Metric.IP),
     "binary": lambda: started_codec(BinaryConfig(64), Metric.COSINE),
-    "residual": lambda: started_codec(ResidualConfig(4, components=6, beam=8), Metric.COSINE),
+    "residual": lambda: started_codec(ResidualConfig(4, beam=8), Metric.COSINE),
     "residual-l2": lambda: started_codec(ResidualConfig(4, beam=8), Metric.L2),
     "residual-ip": lambda: started_codec(ResidualConfig(4, beam=8), Metric.IP),
     "faiss-pq": lambda: started_codec(QuantizerConfig("PQ8x8"), Metric.COSINE),
