@@ -26,7 +26,8 @@ def jobs(database_url: str) -> Iterator[Jobs]:
     database = Database(database_url)
     schema.upgrade(database)
     with database.writing() as session:
-        session.add(CollectionRow(name="c", dimension=2, metric="l2", codec={}, item_count=1000, created_at=0.0))
+        counts = {"item_count": 1_000, "row_count": 1_000}
+        session.add(CollectionRow(name="c", dimension=2, metric="l2", codec={}, created_at=0.0, **counts))
     yield Jobs(database)
     database.close()
 
