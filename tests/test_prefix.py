@@ -84,8 +84,9 @@ def test_its_scores_are_those_of_decoded_vectors_and_its_shortlist_knows_them(
     live = np.packbits(np.ones(len(codes), np.bool_), bitorder="little")
     found = FaissIndex(trained.cut, codes).search(queries, 20, live).rows
     assert recall(found, wanted.rows).mean() > 0.95
-    scores = trained.cut.scores(queries, codes[wanted.rows])
-    np.testing.assert_allclose(scores, wanted.scores, atol=1e-5)
+    np.testing.assert_allclose(trained.cut.scores(queries, codes[wanted.rows]), wanted.scores, atol=1e-5)
+    whole = exact_neighbours(trained.whole.decode(trained.codes), queries, 10, Metric.COSINE)
+    np.testing.assert_allclose(trained.whole.scores(queries, trained.codes[whole.rows]), whole.scores, atol=1e-5)
 
 
 def test_it_is_saved_smaller_and_read_back_the_same(trained: Trained, wordnet: Vectors) -> None:
