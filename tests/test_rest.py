@@ -38,7 +38,7 @@ def test_a_call_and_an_object_as_they_are_shown() -> None:
     ingest = section("`POST /ingest`")
     assert "\n| `idempotency-key` | header | string of length from 1 to 255 or null |  |\n" in ingest
     assert "\nBody, `application/json`: [IngestRequest](#ingestrequest)\n" in ingest
-    assert '\n      "text": "It holds hands asleep",\n' in ingest
+    assert '\n      "text": "It holds hands asleep"\n' in ingest
     assert "\nAnswer: 200 `application/json`: [IngestResponse](#ingestresponse)\n" in ingest
     asked = section("IngestRequest {")
     assert (
