@@ -44,8 +44,7 @@ def run(settings: Settings, say: Callable[[str], object]) -> None:
     Raises:
         CannotServe
     """
-    # Read by what computes with many threads when it is imported, which is when a collection first needs it.
-    os.environ.setdefault("OMP_NUM_THREADS", str(settings.cores_each))
+    share_cores(settings)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises the signal again after an orderly end
     with _listening(settings) as listener:
         host, port = listener.getsockname()[:2]
@@ -62,6 +61,15 @@ def run(settings: Settings, say: Callable[[str], object]) -> None:
             _serve_alone(settings, listener, lambda: say(greeting))
         else:
             _serve_together(settings, listener, lambda: say(greeting))
+
+
+def share_cores(settings: Settings) -> None:
+    """How many threads the libraries that compute may start: CODEWELL_THREADS, else OMP_NUM_THREADS, else the cores.
+
+    They read it when they are imported, which is when a collection first needs them.
+    """
+    if settings.threads or "OMP_NUM_THREADS" not in os.environ:
+        os.environ["OMP_NUM_THREADS"] = str(settings.cores_each)
 
 
 def _logged(said: str) -> None:

@@ -1,5 +1,6 @@
 """A process that only searches codes of codewords starts without torch, and imports it when it has to encode."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -7,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from service.serving import share_cores
+from service.settings import Settings
 from tests.conftest import Server, clustered
 
 
@@ -40,6 +43,20 @@ def test_a_server_searches_residual_codes_without_torch(new_server: Callable[...
     again.post("/ingest", {"collection": "c", "items": [{"id": "new", "vector": (vectors[7] * 3).tolist()}]})
     assert "new" in {hit["id"] for hit in again.post("/search", asked)["hits"]}
     assert holds_torch(again)
+
+
+@pytest.mark.parametrize(("threads", "given", "used"), [(1, "5", "1"), (0, "5", "5"), (6, None, "6")])
+def test_the_setting_of_threads_goes_before_that_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, threads: int, given: str | None, used: str
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", given or "1")
+    if given is None:
+        monkeypatch.delenv("OMP_NUM_THREADS")
+    share_cores(Settings(data_dir=tmp_path, threads=threads))
+    assert os.environ["OMP_NUM_THREADS"] == used
+    said = "import torch; print(torch.get_num_threads())"
+    done = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, check=True)
+    assert 1 <= int(done.stdout) <= int(used)  # no more than there are cores
 
 
 def test_everything_that_models_offers_can_be_imported() -> None:
