@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from models.codec import WIDEST_BUCKET_KEY, Codec
+from models.codec import BLOCK, WIDEST_BUCKET_KEY, Codec
 from models.configs import CODEWORDS, ResidualConfig
 from models.errors import DamagedCodec
 from models.factory import QuantizerConfig
@@ -134,25 +134,40 @@ class ResidualCodec(Codec):
             fit_lengths(model, first, float(2 * self._pull * length))
         return ResidualCodec.of(model, self.metric)
 
-    def scores(self, queries: Vectors, codes: Codes) -> Scores:
+    def scores(self, queries: Vectors, codes: Codes, squares: NDArray[np.float32] | None = None) -> Scores:
         """The decoded vectors' scores, which need no decoding: (q, dim) and (q, c, code_bytes) to (q, c).
 
-        Under cosine x_hat is put back on the sphere; nothing of dim numbers is formed for a candidate.
+        Under cosine x_hat is put back on the sphere; nothing of dim numbers is formed for a candidate. With the codes'
+        (q, c) `squares` not even the sum of its codewords is: their products with the query are looked up.
         """
         q, c, width = codes.shape
-        z = self.stored_latents(codes.reshape(q * c, width)).reshape(q, c, -1)
         x = np.asarray(self.checked(queries), np.float64)
         if self.metric is Metric.L2:
             x = x - self._mean
-        projected = np.asarray(x @ self._principal, np.float32)
-        products = self._scale * (z @ projected[:, :, None])[:, :, 0]
+        projected = np.asarray(self._scale * (x @ self._principal), np.float32)
+        if squares is None:
+            z = self.stored_latents(codes.reshape(q * c, width))
+            products, squares = (z.reshape(q, c, -1) @ projected[:, :, None])[:, :, 0], self._squares(z).reshape(q, c)
+        else:
+            products = np.stack([self._looked_up(*pair) for pair in zip(projected, codes, strict=True)])
         if self.metric is Metric.L2:
-            squares = np.square(x).sum(axis=1)[:, None] + self._scale**2 * np.einsum("qcd,qcd->qc", z, z)
-            return np.asarray((2 * products - squares).clip(max=0), np.float32)
+            return np.asarray((2 * products - squares - np.square(x).sum(axis=1)[:, None]).clip(max=0), np.float32)
         products = products + (x @ self._mean)[:, None]
         if self.metric is Metric.IP:
             return np.asarray(products, np.float32)
-        return np.asarray((products / np.sqrt(self._squares(z))).clip(-1, 1), np.float32)
+        return np.asarray((products / np.sqrt(squares)).clip(-1, 1), np.float32)
+
+    def squares(self, codes: Codes) -> NDArray[np.float32]:
+        """(n, M) codes to the (n,) squared lengths that `scores` divides by or takes away."""
+        parts = [
+            self._squares(self.stored_latents(codes[start : start + BLOCK])) for start in range(0, len(codes), BLOCK)
+        ]
+        return np.concatenate([np.empty(0, np.float32), *parts])
+
+    def _looked_up(self, projected: NDArray[np.float32], codes: Codes) -> NDArray[np.float32]:
+        """The products of (D,) numbers with the (c,) sums of codewords."""
+        products = self.codebooks.reshape(-1, self.codebooks.shape[2]) @ projected
+        return np.asarray(products[codes + CODEWORDS * np.arange(self.code_bytes)].sum(axis=1), np.float32)
 
     def point_scores(self, point: Vectors, stored: Vectors) -> Scores:
         """The score of (c, D) sums of codewords for one (D + 1,) point."""
@@ -208,11 +223,17 @@ class ResidualCodec(Codec):
         """P^T (x - mean) / scale."""
         return np.asarray(((x - self._mean) / self._scale) @ self._principal, np.float64)
 
-    def _squares(self, z: Vectors) -> Vectors:
-        """|x_hat|^2 of (..., D); where its terms cancel, no less than a millionth of a component's variance."""
-        mean = np.asarray(self._mean @ self._principal, np.float32)
-        terms = 2 * (z @ mean) + self._scale * np.einsum("...d,...d->...", z, z)
-        return np.asarray(np.maximum(self._mean @ self._mean + self._scale * terms, 1e-6 * self._scale**2), np.float32)
+    def _squares(self, z: Vectors) -> NDArray[np.float32]:
+        """(n, D) sums of codewords to (n,): |x_hat - mean|^2 under l2, else |x_hat|^2.
+
+        Where that one's terms cancel it is no less than a millionth of a component's variance.
+        """
+        own = self._scale**2 * np.einsum("nd,nd->n", z, z)
+        if self.metric is Metric.L2:
+            return np.asarray(own, np.float32)
+        mean = np.asarray(self._scale * (self._mean @ self._principal), np.float32)
+        terms = self._mean @ self._mean + 2 * (z @ mean) + own
+        return np.asarray(np.maximum(terms, 1e-6 * self._scale**2), np.float32)
 
     def _searched(self, device: "torch.device") -> "Tables":
         import torch

@@ -8,12 +8,13 @@ from typing import Any
 
 import faiss
 import numpy as np
+from numpy.typing import NDArray
 
 from models import Codec, Estimate, Vectors, estimated
 from service.index.segment import IndexKind
 from service.questions import Questions
 from service.search import OVERSAMPLE, Originals, Plan, Stage, search
-from service.tuning import highest, tuned
+from service.tuning import SCANS, highest, narrowest, tuned
 
 K = 10
 KINDS = (IndexKind.FAISS, IndexKind.BUCKETS)
@@ -30,6 +31,7 @@ def measure(
     oversample: int = OVERSAMPLE,
     kinds: Sequence[IndexKind] = KINDS,
     stages: Sequence[Stage] = STAGES,
+    scan: float = 1,
 ) -> dict[str, Any]:
     """recall@10 against exact search for each index and stage; for the default, which is FAISS to the last of `stages`,
     recall@1, 10 and 100 with their intervals.
@@ -41,14 +43,17 @@ def measure(
     figures: dict[str, dict[str, float]] = {}
     total_bytes: dict[str, float] = {}
     for kind in kinds:
-        figures[kind] = {stage: round(float(asked.recall(K, oversample, kind, stage).mean()), 4) for stage in stages}
+        figures[kind] = {
+            stage: round(float(asked.recall(K, oversample, kind, stage, scan).mean()), 4) for stage in stages
+        }
         total_bytes[kind] = round((view.ram_bytes + view.codec.ram_bytes) / max(1, items), 2)
-    default = {k: estimated(asked.recall(k, oversample, IndexKind.FAISS, stages[-1])) for k in asked.depths}
+    default = {k: estimated(asked.recall(k, oversample, IndexKind.FAISS, stages[-1], scan)) for k in asked.depths}
     return {
         "items": items,
         "queries": len(asked),
         "k": K,
         "oversample": oversample,
+        "scan": scan,
         "recall@10": figures,
         "stage": stages[-1],
         "intervals": _told(default),
@@ -62,31 +67,39 @@ def measure(
 def certify(
     asked: Questions, items: int, stages: Sequence[Stage], least: Mapping[int, float], most_oversample: int
 ) -> dict[str, Any]:
-    """Tunes the oversample on half of the queries to the recalls, by k, that a contract asks for, and measures on the
-    other half. Where it asks for none, nothing is tuned and all queries are measured.
+    """Tunes on half of the queries, and measures on the other half.
+
+    The oversample is tuned to the recalls, by k, that a contract asks for, and the share of codes that is looked at to
+    what it keeps of the recall. Where nothing is asked for, and every code is looked at, all queries are measured.
     """
     least = {k: recall for k, recall in least.items() if k in asked.depths}
-    if not least:
+    narrows = asked.view.most_scored(K, IndexKind.FAISS, min(SCANS)) < len(asked.view)
+    if not least and not narrows:
         return measure(asked, items, stages=stages)
     tuning, certifying = asked.halves()
-    tried = tuned(
-        lambda k, oversample: tuning.recall(k, oversample, IndexKind.FAISS, stages[-1]), least, most_oversample
-    )
-    oversample = tried[-1].oversample
-    certificate = measure(certifying, items, oversample, stages=stages) | {
-        "tuned_on": len(tuning),
+
+    def recalls(k: int, oversample: int, scan: float = 1) -> NDArray[np.float64]:
+        return tuning.recall(k, oversample, IndexKind.FAISS, stages[-1], scan)
+
+    tried = tuned(recalls, least, most_oversample) if least else []
+    oversample = tried[-1].oversample if tried else OVERSAMPLE
+    scan = narrowest(lambda k, scan: recalls(k, oversample, scan), K, least) if narrows else 1
+    certificate = measure(certifying, items, oversample, stages=stages, scan=scan) | {"tuned_on": len(tuning)}
+    if not least:
+        return certificate
+    certificate |= {
         "tuning": [{"oversample": one.oversample, **_told(one.recall)} for one in tried],
         "most_oversample": highest(least, most_oversample),
     }
     if stages[-1] is not Stage.RESCORE:
-        rescored = {k: certifying.recall(k, oversample, IndexKind.FAISS, Stage.RESCORE) for k in least}
+        rescored = {k: certifying.recall(k, oversample, IndexKind.FAISS, Stage.RESCORE, scan) for k in least}
         certificate["with_originals"] = _told({k: estimated(recalls) for k, recalls in rescored.items()})
     return certificate
 
 
 def latency(asked: Questions, certificate: Mapping[str, Any], originals: Originals) -> dict[str, float]:
     """Milliseconds that half and 99 of 100 of default searches for ten hits take, one at a time, in this process."""
-    plan = Plan(K, certificate["oversample"], IndexKind.FAISS, certificate["stage"])
+    plan = Plan(K, certificate["oversample"], IndexKind.FAISS, certificate["stage"], certificate["scan"])
     took = []
     for vector in asked.vectors[:TIMED]:
         began = time.perf_counter()

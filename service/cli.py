@@ -289,6 +289,10 @@ def search(
         int | None,
         typer.Option(min=1, help="The shortlist has k times as many items; without it, what the codec was tuned to."),
     ] = None,
+    scan: Annotated[
+        float | None,
+        typer.Option(min=0.001, max=1, help="Share of residual codes that FAISS looks at; without it, the tuned one."),
+    ] = None,
     stage: Annotated[
         Literal["shortlist", "refine", "rescore"] | None,
         typer.Option(help="Where to stop; rescore, the default where originals are kept, reads them."),
@@ -307,7 +311,8 @@ def search(
         raise typer.BadParameter("give either a text or --id", param_hint="TEXT")
     asked = {"text": text} if text is not None else {"id": item_id}
     body: dict[str, Any] = {"collection": collection, "k": k, "index": index} | asked
-    body |= {name: value for name, value in (("oversample", oversample), ("stage", stage)) if value is not None}
+    plan = {"oversample": oversample, "scan": scan, "stage": stage}
+    body |= {name: value for name, value in plan.items() if value is not None}
     body |= {"mode": mode} if mode != "vector" else {}
     if wanted is not None:
         try:

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Sequence
 from threading import Lock, Semaphore
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,14 @@ MOST_WAITING = 4
 """Searches that wait for changes at the same time, of a process: more must not keep the others from their turns."""
 
 
+class Tuning(NamedTuple):
+    """What a generation was tuned to."""
+
+    oversample: int
+    scan: float
+    """Share of its codes that FAISS looks at."""
+
+
 class Follower:
     """Holds the newest view; `catch_up` brings it to the end of the log, whoever wrote it."""
 
@@ -51,7 +60,7 @@ class Follower:
         self._applying = Lock()
         self._view: View | None = None
         self._codecs: dict[int, Codec] = {}
-        self._oversamples: dict[int, int] = {}
+        self._tunings: dict[int, Tuning] = {}
 
     def view(self, min_seq: int = 0, wait_seconds: float = 0) -> View:
         """The view as it is, loaded the first time; one that is behind `min_seq` is caught up.
@@ -166,19 +175,19 @@ class Follower:
             np.concatenate([np.empty((0, codec.code_bytes), np.uint8), *(codes for _, codes in pages)]),
         )
 
-    def oversample(self, generation_id: int) -> int:
-        """What searches with the generation's codes take where they name none, read once.
+    def tuning(self, generation_id: int) -> Tuning:
+        """What searches with the generation's codes take where they name nothing else, read once.
 
         Raises:
             CollectionNotFound: it was deleted.
         """
-        if generation_id not in self._oversamples:
+        if generation_id not in self._tunings:
             with self._database.reading() as session:
                 row = session.get(GenerationRow, generation_id)
             if row is None:
                 raise CollectionNotFound(self.name, field="collection")
-            self._oversamples[generation_id] = row.oversample
-        return self._oversamples[generation_id]
+            self._tunings[generation_id] = Tuning(row.oversample, row.certificate.get("scan", 1))
+        return self._tunings[generation_id]
 
     def codec(self, session: Session, generation_id: int | None) -> Codec:
         """The codec of a generation, read once; the flat one where nothing is trained."""

@@ -44,7 +44,7 @@ class Asked:
     def shares(self, plan: Plan) -> NDArray[np.float64]:
         """recall@10 of each query."""
         if plan.stage is Stage.RESCORE:
-            found = self.view.search(self.vectors, K * plan.oversample, plan.kind).rows
+            found = self.view.search(self.vectors, K * plan.oversample, plan.kind, plan.scan).rows
         else:
             found = search(self.view, self.vectors, plan, lambda _: {}).rows
         return recall(found, self.truth)
@@ -102,6 +102,7 @@ class Losses:
     chosen: Asked
     """Within the filter; `whole` without one."""
     oversample: int
+    scan: float
     stage: Stage
     most_oversample: int
 
@@ -111,7 +112,7 @@ class Losses:
         codec: of neighbours that its own score of every code does not bring into the shortlist. shortlist: of those
         that it would bring there, and the index does not. filter: what more is lost within the filter than without.
         """
-        plan = Plan(K, self.oversample, kind, self.stage)
+        plan = Plan(K, self.oversample, kind, self.stage, self.scan)
         ideal, real = self.whole.by_codec(plan), self.whole.shares(plan)
         within = real if self.chosen is self.whole else self.chosen.shares(plan)
         return {
@@ -128,7 +129,7 @@ class Losses:
 
         Those that the time is too short for are left out.
         """
-        default = Plan(K, self.oversample, kind, self.stage)
+        default = Plan(K, self.oversample, kind, self.stage, self.scan)
         told: list[dict[str, Any]] = []
         for knob, plan in (("default", default), *self._turned(default)):
             if told and time.monotonic() > until:
@@ -142,6 +143,7 @@ class Losses:
                     "knob": knob,
                     "index": plan.kind,
                     "oversample": plan.oversample,
+                    "scan": plan.scan,
                     "stage": plan.stage,
                     "recall@10": round(share, 4),
                     "ms": round(took, 3),
@@ -155,6 +157,8 @@ class Losses:
         for times in WIDER:
             if (wider := plan.oversample * times) <= self.most_oversample:
                 yield "oversample", replace(plan, oversample=wider)
+        if plan.scan < 1:
+            yield "scan", replace(plan, scan=1)
         other = IndexKind.BUCKETS if plan.kind is IndexKind.FAISS else IndexKind.FAISS
         yield "index", replace(plan, kind=other)
         if plan.stage is Stage.RESCORE:

@@ -62,16 +62,16 @@ class Questions:
         first, second = (Questions(self.view, self.vectors[at::2], self.truth[at::2]) for at in (0, 1))
         return first, second
 
-    def recall(self, k: int, oversample: int, kind: IndexKind, stage: Stage) -> NDArray[np.float64]:
+    def recall(self, k: int, oversample: int, kind: IndexKind, stage: Stage, scan: float = 1) -> NDArray[np.float64]:
         """recall@k of each query, (q,), when a search stops at the stage.
 
         Rescoring ranks by exact scores: of the true neighbours it finds those that the shortlist has, so that no
         original has to be read for it.
         """
         if stage is Stage.RESCORE:
-            found = self.view.search(self.vectors, k * oversample, kind)
+            found = self.view.search(self.vectors, k * oversample, kind, scan)
         else:
-            found = search(self.view, self.vectors, Plan(k, oversample, kind, stage), _no_originals)
+            found = search(self.view, self.vectors, Plan(k, oversample, kind, stage, scan), _no_originals)
         return recall(found.rows, self.truth[:, :k])
 
 

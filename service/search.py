@@ -47,6 +47,8 @@ class Plan:
     kind: IndexKind
     stage: Stage | None
     """None for the last one, rescore, where originals are kept."""
+    scan: float = 1
+    """Share of the codes that FAISS looks at where they stand in lists; 0 for what they were tuned to."""
 
 
 def search(
@@ -70,8 +72,8 @@ def search(
     flat = isinstance(view.codec, FlatCodec)
     wanted = plan.k * (2 if flat else plan.oversample)
     with profile.stage("shortlist"):
-        shortlist = _shortlist(view, queries, wanted, plan.kind, deadline)
-    profile.count("codes", len(queries) * view.most_scored(wanted, plan.kind))
+        shortlist = _shortlist(view, queries, wanted, plan, deadline)
+    profile.count("codes", len(queries) * view.most_scored(wanted, plan.kind, plan.scan))
     profile.count("shortlist", int((shortlist.rows >= 0).sum()))
     if plan.stage is Stage.SHORTLIST:
         return top(shortlist.scores, shortlist.rows, plan.k)
@@ -81,7 +83,7 @@ def search(
         return reordered(view, queries, rows, k, None if by_codes else originals, profile, deadline)
 
 
-def _shortlist(view: View, queries: Vectors, wanted: int, kind: IndexKind, deadline: Deadline) -> Neighbours:
+def _shortlist(view: View, queries: Vectors, wanted: int, plan: Plan, deadline: Deadline) -> Neighbours:
     parts: list[Neighbours] = []
     for start in range(0, len(queries), QUERY_BLOCK):
         if start and deadline.over:
@@ -89,7 +91,7 @@ def _shortlist(view: View, queries: Vectors, wanted: int, kind: IndexKind, deadl
             parts.append(Neighbours(np.full(shape, -1, np.int64), np.full(shape, -np.inf, np.float32)))
             deadline.cut(range(start, len(queries)), "it was not looked for")
             break
-        parts.append(view.search(queries[start : start + QUERY_BLOCK], wanted, kind))
+        parts.append(view.search(queries[start : start + QUERY_BLOCK], wanted, plan.kind, plan.scan))
     return _stacked(parts)
 
 
@@ -116,11 +118,7 @@ def reordered(
         if originals is not None and deadline.over:
             originals = None
             deadline.cut(range(start, len(queries)), "hits are ranked by their codes, not by their original vectors")
-        if originals is None:
-            scores = view.codec.scores(block, view.codes_of(rows))
-            scores = np.where(rows >= 0, scores, -np.inf).astype(np.float32)
-        else:
-            scores = _rescored(view, block, rows, originals, profile)
+        scores = view.scores(block, rows) if originals is None else _rescored(view, block, rows, originals, profile)
         best = top(scores, rows, k)
         parts.append(Neighbours(np.where(np.isneginf(best.scores), -1, best.rows), best.scores))
     return _stacked(parts)

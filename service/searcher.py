@@ -136,9 +136,11 @@ class Searcher(Reader):
         return self._answers(asked, view, vectors, profile)
 
     def _tuned(self, query: Query, view: View) -> Query:
-        if not query.tuned or view.generation_id is None:
+        if view.generation_id is None:
             return query
-        return replace(query, plan=replace(query.plan, oversample=self.follower.oversample(view.generation_id)))
+        tuning, plan = self.follower.tuning(view.generation_id), query.plan
+        oversample = tuning.oversample if query.tuned else plan.oversample
+        return replace(query, plan=replace(plan, oversample=oversample, scan=plan.scan or tuning.scan))
 
     def _asked(self, queries: Sequence[Query], view: View, profile: Profile) -> list[Asked]:
         examples = [example for query in queries for example in (*query.positive, *query.negative)]

@@ -1,4 +1,7 @@
-"""How many codes a shortlist is to have for each hit. Knows no certificate and no contract's other conditions."""
+"""How many codes a shortlist is to have for each hit, and what share of the codes is looked at for it.
+
+Knows no certificate and no contract's other conditions.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -11,6 +14,9 @@ from models import Estimate, estimated
 OVERSAMPLES = (1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 50, 70, 100)
 WIDEST = 2_000
 """Rows of the widest shortlist that is tried."""
+SCANS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6)
+KEPT = 0.99
+"""Of the recall that looking at every code gives, what a share of them must give."""
 
 
 def highest(least: Mapping[int, float], most: int) -> int:
@@ -43,3 +49,17 @@ def tuned(recalls: Recalls, least: Mapping[int, float], most: int) -> list[Setti
         if all(2 * one.low - one.value >= least[k] for k, one in recall.items()):
             break
     return settings
+
+
+def narrowest(recalls: Callable[[int, float], NDArray[np.float64]], k: int, least: Mapping[int, float]) -> float:
+    """The smallest share of the codes that keeps recall@k, and all that is asked for by `least`, as `tuned` has it.
+
+    `recalls` tells recall@k of each query, (q,), with a share; all codes are looked at where no less is enough.
+    """
+    whole = float(recalls(k, 1).mean())
+    for scan in SCANS:
+        found = {depth: recalls(depth, scan) for depth in {k, *least}}
+        enough = (2 * one.low - one.value >= least[depth] for depth in least if (one := estimated(found[depth])))
+        if found[k].mean() >= KEPT * whole and all(enough):
+            return scan
+    return 1

@@ -173,6 +173,8 @@ def test_a_lone_surrogate_is_refused(server: Server, body: Any) -> None:
         ({"k": None}, "k", "integer"),
         ({"oversample": 0}, "oversample", "greater than or equal to 1"),
         ({"oversample": 101}, "oversample", "100"),
+        ({"scan": 0}, "scan", "greater than 0"),
+        ({"scan": 1.5}, "scan", "less than or equal to 1"),
         ({"index": "hnsw"}, "index", "'faiss', 'buckets' or 'exact'"),
         ({"stage": "all"}, "stage", "'shortlist', 'refine' or 'rescore'"),
         ({"text": "x"}, "text", "exactly one of text, vector and id"),

@@ -17,7 +17,6 @@ from models import (
     QuantizerConfig,
     ResidualConfig,
     SparseConfig,
-    SparseSpace,
     VariationalConfig,
     Vectors,
     exact_neighbours,
@@ -26,7 +25,7 @@ from models import (
 from service.index.buckets import BucketIndex
 from service.index.exact import exact_search
 from service.index.faiss import FaissIndex
-from service.index.sparse import SparseIndex
+from service.index.segment import Scan, scan_of
 from tests.conftest import clustered, started_codec
 
 N, DIM, K = 1500, 16, 10
@@ -35,17 +34,16 @@ BASE, QUERIES = clustered(N, DIM), clustered(40, DIM, 1)
 Search = Callable[[Codec, Vectors, int, NDArray[np.bool_]], Neighbours]
 
 
-def scan_of(codec: Codec) -> FaissIndex | SparseIndex:
-    kind = SparseIndex if isinstance(codec.space, SparseSpace) else FaissIndex
-    return kind(codec, codec.encode(BASE))
+def scan(codec: Codec) -> Scan:
+    return scan_of(codec)(codec, codec.encode(BASE))
 
 
 def by_faiss(codec: Codec, queries: Vectors, k: int, live: NDArray[np.bool_]) -> Neighbours:
-    return scan_of(codec).search(queries, k, np.packbits(live, bitorder="little"))
+    return scan(codec).search(queries, k, np.packbits(live, bitorder="little"))
 
 
 def by_buckets(codec: Codec, queries: Vectors, k: int, live: NDArray[np.bool_]) -> Neighbours:
-    index = BucketIndex(scan_of(codec))
+    index = BucketIndex(scan(codec))
     return index.search(queries, k, np.packbits(live, bitorder="little"), N // 4).neighbours
 
 
@@ -135,9 +133,6 @@ def test_the_codes_in_faiss_are_those_that_were_given() -> None:
     index = FaissIndex(codec, codes)
     assert np.array_equal(index.codes, codes)
     assert index.ram_bytes == N * codec.code_bytes
-    residual = CODECS["residual"](Metric.COSINE)
-    tables = 8 * 256 * (DIM + 1) * 4
-    assert FaissIndex(residual, residual.encode(BASE)).ram_bytes == N * (8 + 8) + tables
 
 
 def test_faiss_orders_by_the_distance_of_latents() -> None:

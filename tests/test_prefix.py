@@ -77,12 +77,12 @@ def test_codes_that_it_finds_itself_are_nearer_than_first_bytes(trained: Trained
 def test_its_scores_are_those_of_decoded_vectors_and_its_shortlist_knows_them(
     trained: Trained, wordnet: Vectors
 ) -> None:
-    from service.index.faiss import FaissIndex
+    from service.index.additive import AdditiveIndex
 
     codes, queries = trained.codes[:, :SHORT].copy(), wordnet[1600:]
     wanted = exact_neighbours(trained.cut.decode(codes), queries, 10, Metric.COSINE)
     live = np.packbits(np.ones(len(codes), np.bool_), bitorder="little")
-    found = FaissIndex(trained.cut, codes).search(queries, 20, live).rows
+    found = AdditiveIndex(trained.cut, codes).search(queries, 20, live).rows
     assert recall(found, wanted.rows).mean() > 0.95
     np.testing.assert_allclose(trained.cut.scores(queries, codes[wanted.rows]), wanted.scores, atol=1e-5)
     whole = exact_neighbours(trained.whole.decode(trained.codes), queries, 10, Metric.COSINE)

@@ -65,13 +65,13 @@ def test_every_byte_more_leaves_less(real: tuple[ResidualCodec, Vectors, Vectors
 
 
 def test_the_shortlist_asks_for_cosines(real: tuple[ResidualCodec, Vectors, Vectors], wordnet: Vectors) -> None:
-    from service.index.faiss import FaissIndex
+    from service.index.additive import AdditiveIndex
 
     codec, seen, _ = real
     codes = codec.encode(seen)
     live = np.packbits(np.ones(len(seen), np.bool_), bitorder="little")
     queries = wordnet[1800:]
-    found = FaissIndex(codec, codes).search(queries, 10, live).rows
+    found = AdditiveIndex(codec, codes).search(queries, 10, live).rows
     wanted = exact_neighbours(codec.decode(codes), queries, 10, Metric.COSINE).rows
     products = np.argsort(-(queries @ codec.decode(codes).T), axis=1)[:, :10]
     assert recall(found, wanted).mean() > max(0.85, recall(products, wanted).mean())
@@ -108,7 +108,7 @@ def test_under_ip_addresses_are_in_the_order_of_inner_products_whatever_the_quer
 
 @pytest.mark.parametrize("metric", [Metric.L2, Metric.IP])
 def test_an_outlier_is_found_and_spoils_no_other(metric: Metric) -> None:
-    from service.index.faiss import FaissIndex
+    from service.index.additive import AdditiveIndex
 
     vectors = clustered(3000, 16)
     vectors[1234] *= 1e3
@@ -116,7 +116,7 @@ def test_an_outlier_is_found_and_spoils_no_other(metric: Metric) -> None:
     codes = codec.encode(vectors)
     assert len(np.unique(codes, axis=0)) > 1500
     live = np.packbits(np.ones(3000, np.bool_), bitorder="little")
-    assert FaissIndex(codec, codes).search(vectors[1234:1235], 5, live).rows[0, 0] == 1234
+    assert AdditiveIndex(codec, codes).search(vectors[1234:1235], 5, live).rows[0, 0] == 1234
     others = np.delete(np.arange(3000), 1234)
     left = np.square(vectors[others] - codec.decode(codes[others])).sum()
     assert left < 0.2 * np.square(vectors[others] - vectors[others].mean(axis=0)).sum()

@@ -168,7 +168,7 @@ def _query(given: QueryIn, field: str, settings: Settings) -> Query:
     return Query(
         positive=(*_own_example(given, field, settings), *_examples(given.positive, f"{field}positive", settings)),
         negative=_examples(given.negative, f"{field}negative", settings),
-        plan=Plan(given.k, given.oversample or OVERSAMPLE, given.index, given.stage),
+        plan=Plan(given.k, given.oversample or OVERSAMPLE, given.index, given.stage, given.scan or 0),
         field=field,
         mode=given.mode,
         text=given.text,

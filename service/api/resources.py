@@ -234,9 +234,10 @@ class LostOut(BaseModel):
 class KnobOut(BaseModel):
     """A default search with one knob turned."""
 
-    knob: Literal["default", "oversample", "index", "stage"]
+    knob: Literal["default", "oversample", "scan", "index", "stage"]
     index: IndexKind
     oversample: int
+    scan: float
     stage: Stage
     recall: float = Field(alias="recall@10")
     ms: float = Field(description="Of the median search")
@@ -251,6 +252,7 @@ class RecallOut(BaseModel):
     generation: int
     index: IndexKind
     oversample: int
+    scan: float
     stage: Stage
     queries: int
     items: int = Field(description="That were searched")

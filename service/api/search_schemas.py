@@ -64,6 +64,13 @@ class QueryIn(ExampleIn):
     oversample: int | None = Field(
         None, ge=1, description="The shortlist has k * oversample items; without it, what the codec was tuned to, or 10"
     )
+    scan: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Share of residual codes that FAISS looks at, in the lists nearest to the query: 1 is all of them; "
+        "without it, what the codec was tuned to",
+    )
     stage: Stage | None = Field(
         None, description="Where to stop; without it, at the exact scores of original vectors where they are kept"
     )

@@ -24,6 +24,7 @@ from service.builds.shard import Shard, Task, shard_name
 from service.builds.workers import encode_all
 from service.errors import BuildError, TooManyRejects
 from service.files import DRAFT, described, published
+from service.index.segment import scan_of
 
 
 @dataclass(frozen=True)
@@ -101,8 +102,8 @@ class BatchBuild:
             made = Making(inputs, shards, doubles, codec, kept, config.reading, block_rows, self._report)
             made.publish(self._folder / generation, self._work / "generation", about)
         certificate = json.loads((self._folder / generation / "certificate.json").read_text())
-        parts = ("certificate.json", "codec.safetensors", "index", "queries.safetensors", "rejects.ndjson", "rows.npy")
-        files = sorted({*names, *(f"{generation}/{part}" for part in parts)})
+        parts = ("certificate.json", "codec.safetensors", "queries.safetensors", "rejects.ndjson", "rows.npy")
+        files = sorted({*names, *(f"{generation}/{part}" for part in (*parts, *scan_of(codec).files))})
         manifest = Manifest(
             asked,
             fingerprint,

@@ -87,9 +87,9 @@ class Generation:
 
 
 def mapped_view(folder: Path, codec: Codec) -> View:
-    """The view over a generation's index file; `rows.npy` says which row each slot is."""
+    """The view over a generation's index files; `rows.npy` says which row each slot is."""
     rows = np.load(folder / "rows.npy", mmap_mode="r")
-    return View.over(None, 0, Segment(rows, scan_of(codec).mapped(codec, folder / "index")))
+    return View.over(None, 0, Segment(rows, scan_of(codec).mapped(codec, folder)))
 
 
 def _no_originals(rows: RowArray) -> Mapping[int, bytes]:

@@ -55,7 +55,7 @@ class Making:
         rows = np.concatenate([begin + own for begin, own in zip(begins, alive, strict=False)])
         np.save(draft / "rows.npy", rows)
         codes = (shard.codes()[own] for shard, own in zip(shards, alive, strict=True))
-        scan_of(codec).write(codec, (block for block in codes if len(block)), draft / "index")
+        scan_of(codec).write(codec, (block for block in codes if len(block)), draft)
         write_rejects(shards, doubles, draft)
         certificate = self._measured(draft, begins, rows) | about
         write_json(draft / "certificate.json", certificate)

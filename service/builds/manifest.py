@@ -10,7 +10,7 @@ from service.errors import DamagedGeneration
 from service.files import damaged, write_json
 
 NAME = "manifest.json"
-FORMAT = 1
+FORMAT = 2
 """Of the folder; another one is refused."""
 
 
@@ -53,7 +53,10 @@ class Manifest:
         try:
             given = json.loads(path.read_text(encoding="utf-8"))
             if given["format"] != FORMAT:
-                raise DamagedGeneration(f"{path} is of format {given['format']}; this program reads {FORMAT}")
+                raise DamagedGeneration(
+                    f"{path} is of format {given['format']}, and this program reads {FORMAT}; remove it and run "
+                    "the same `codewell build` again: what is encoded stays so"
+                )
             return cls(**given)
         except FileNotFoundError:
             raise DamagedGeneration(f"{path} is missing: `codewell build` has not ended there") from None

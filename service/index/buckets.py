@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import Codec, Codes, Neighbours, Scores, Vectors, top
+from service.index.listed import ListedCodes
 
 FEWEST_BITS, MOST_BITS = 2, 16
 """As many buckets as there are codes, within these: small buckets let the query's margins order the scan finely."""
@@ -18,13 +19,20 @@ FEWEST_BITS, MOST_BITS = 2, 16
 class ScanIndex(Protocol):
     """The index that scans all codes of a segment: the buckets let it score those that they choose."""
 
-    codec: Codec
-    codes: Codes
+    @property
+    def codec(self) -> Codec:
+        """Whose codes they are."""
+        ...
+
+    @property
+    def codes(self) -> Codes | ListedCodes:
+        """(n, code_bytes) by slot."""
+        ...
 
     def __len__(self) -> int: ...
 
-    def scores(self, points: Vectors, slots: NDArray[np.int64]) -> Scores:
-        """(q, ...) points and (c,) slots to (q, c) scores."""
+    def near(self, queries: Vectors, slots: NDArray[np.int64]) -> Scores:
+        """(q, D) queries and (c,) slots to (q, c) scores."""
         ...
 
 
@@ -65,7 +73,7 @@ class BucketIndex:
     def _tables(self) -> "_Tables":
         with self._building:
             if self._built is None:
-                keys = self.codec.bucket_keys(self._scan.codes, self.bits)
+                keys = self.codec.bucket_keys(self._scan.codes[:], self.bits)
                 buckets = self.codec.bucket_count(self.bits)
                 slots = [np.argsort(column, kind="stable") for column in keys.T]
                 sizes = [np.bincount(column, minlength=buckets) for column in keys.T]
@@ -78,7 +86,6 @@ class BucketIndex:
 
         Slots whose bit in `live` is not set are neither scored nor counted. Scores compare latents.
         """
-        points = self.codec.points(queries)
         latents = self.codec.latents(queries)
         alive = np.unpackbits(live, count=len(self), bitorder="little").astype(bool)
         rows = np.full((len(queries), k), -1, np.int64)
@@ -86,7 +93,7 @@ class BucketIndex:
         scored = np.zeros(len(queries), np.int64)
         for query in range(len(queries)):
             slots = self._candidates(latents[query], candidates, alive)
-            best = top(self._scan.scores(points[query : query + 1], slots), slots, k)
+            best = top(self._scan.near(queries[query : query + 1], slots), slots, k)
             rows[query], scores[query], scored[query] = best.rows[0], best.scores[0], len(slots)
         return Scan(Neighbours(rows, scores), scored)
 

@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models import Codec, Codes, Neighbours, SparseSpace, Vectors
+from models import Codec, Codes, Neighbours, ResidualCodec, Scores, SparseSpace, Vectors
+from service.index.additive import AdditiveIndex
 from service.index.buckets import BucketIndex
 from service.index.faiss import FaissIndex
+from service.index.listed import ListedCodes
 from service.index.sparse import SparseIndex
 
 RowArray = NDArray[np.int64]
@@ -23,15 +25,20 @@ class IndexKind(StrEnum):
     """What finds the shortlist."""
 
     FAISS = "faiss"
-    """FAISS scans every code."""
+    """FAISS scans the codes: a share of them, where they stand in lists."""
     BUCKETS = "buckets"
     """The codes of the nearest hash buckets are scored."""
     EXACT = "exact"
     """The original vectors, all of them."""
 
 
-def scan_of(codec: Codec) -> type[FaissIndex] | type[SparseIndex]:
+Scan = FaissIndex | AdditiveIndex | SparseIndex
+
+
+def scan_of(codec: Codec) -> type[FaissIndex] | type[AdditiveIndex] | type[SparseIndex]:
     """The index that scans this codec's codes."""
+    if isinstance(codec, ResidualCodec):
+        return AdditiveIndex
     return SparseIndex if isinstance(codec.space, SparseSpace) else FaissIndex
 
 
@@ -41,7 +48,7 @@ class Segment:
     The position of a row is its slot. A segment without some rows shares everything but the bitmap with the old one.
     """
 
-    def __init__(self, rows: RowArray, scan: FaissIndex | SparseIndex, folder: Path | None = None) -> None:
+    def __init__(self, rows: RowArray, scan: Scan, folder: Path | None = None) -> None:
         self.codec = scan.codec
         self.folder = folder
         """Whose files it maps; none where it is in RAM."""
@@ -64,8 +71,8 @@ class Segment:
         return bool(self.holds(np.array([row]))[0])
 
     @property
-    def codes(self) -> Codes:
-        """(n, code_bytes), live or not."""
+    def codes(self) -> Codes | ListedCodes:
+        """(n, code_bytes) by slot, live or not."""
         return self.scan.codes
 
     @property
@@ -76,7 +83,7 @@ class Segment:
     @property
     def mapped_bytes(self) -> int:
         """Those of them that are in a file, whose pages all processes that map it share."""
-        return 0 if self.folder is None else self.scan.ram_bytes + self.rows.nbytes
+        return 0 if self.folder is None else self.scan.mapped_bytes + self.rows.nbytes
 
     def slots(self, rows: RowArray) -> NDArray[np.int64]:
         """Where rows stand; -1 for those that are not here. Any shape."""
@@ -133,12 +140,21 @@ class Segment:
         lesser.live_count = int(np.count_nonzero(alive))
         return lesser
 
-    def search(self, queries: Vectors, k: int, kind: IndexKind, candidates: int) -> Neighbours:
-        """(q, D) queries to the best k live rows of each by latents; `candidates` bounds the buckets' work."""
+    def search(self, queries: Vectors, k: int, kind: IndexKind, candidates: int, share: float = 1) -> Neighbours:
+        """(q, D) queries to the best k live rows of each by latents; `candidates` bounds the buckets' work, and `share`
+        what FAISS looks at where codes stand in lists.
+        """
         if not self.live_count:
             return Neighbours(np.full((len(queries), k), -1, np.int64), np.full((len(queries), k), -np.inf, np.float32))
         if kind is IndexKind.BUCKETS:
             found = self.buckets.search(queries, k, self.live, candidates).neighbours
         else:
-            found = self.scan.search(queries, k, self.live)
+            found = self.scan.search(queries, k, self.live, share)
         return Neighbours(np.where(found.rows >= 0, self.rows[found.rows], -1), found.scores)
+
+    def scores(self, queries: Vectors, rows: NDArray[np.int64]) -> Scores:
+        """(q, D) queries and (q, c) rows to the codec's (q, c) scores; minus infinity for rows that are not here."""
+        slots = self.slots(rows)
+        if not (slots >= 0).any():
+            return np.full(rows.shape, -np.inf, np.float32)
+        return self.scan.scores(queries, slots)

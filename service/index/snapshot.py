@@ -1,6 +1,6 @@
 """A view in a folder: codec, rows, index and a manifest of what they are. Knows no database, no log and no HTTP.
 
-codec.safetensors    rows.npy, (n,) row ids    index, what the segment's scan wrote    manifest.json
+codec.safetensors    rows.npy, (n,) row ids    index and others, what the segment's scan wrote    manifest.json
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from service.files import damaged, described
 from service.index.segment import Segment, scan_of
 from service.index.view import View
 
-FORMAT = 1
+FORMAT = 2
 """Of the folder; another one is refused."""
 NAME = "manifest.json"
 BLOCK = 65_536
@@ -48,8 +48,9 @@ def write(view: View, folder: Path) -> None:
         raise ValueError("a view of vectors has no codec to write")
     (folder / "codec.safetensors").write_bytes(view.codec.to_bytes())
     np.save(folder / "rows.npy", view.live_rows())
-    scan_of(view.codec).write(view.codec, _live_codes(view), folder / "index")
-    files = described(folder, ["codec.safetensors", "rows.npy", "index"])
+    scan = scan_of(view.codec)
+    scan.write(view.codec, _live_codes(view), folder)
+    files = described(folder, ["codec.safetensors", "rows.npy", *scan.files])
     manifest = Manifest(view.generation_id, view.codec.fingerprint, view.applied_seq, files)
     (folder / NAME).write_text(json.dumps(asdict(manifest), indent=1) + "\n", encoding="utf-8")
 
@@ -90,7 +91,7 @@ def opened(folder: Path, manifest: Manifest) -> View:
             raise SnapshotRefused(f"its {name} is not the file that was written")
         codec = load_codec((folder / "codec.safetensors").read_bytes())
         rows = np.load(folder / "rows.npy", mmap_mode="r")
-        base = Segment(rows, scan_of(codec).mapped(codec, folder / "index"), folder)
+        base = Segment(rows, scan_of(codec).mapped(codec, folder), folder)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise SnapshotRefused(f"it cannot be read: {error}") from error
     return View.over(manifest.generation_id, manifest.applied_seq, base)

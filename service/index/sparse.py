@@ -19,6 +19,7 @@ from models import (
     top,
 )
 
+INDEX = "index"
 QUERY_BLOCK = 32
 """Queries that share one reading of the codes."""
 SLOT_BLOCK = 65_536
@@ -35,6 +36,8 @@ class SparseIndex:
     Under l2 and cosine the squared length of every decoded vector is kept beside its code, in four bytes.
     """
 
+    files = (INDEX,)
+
     def __init__(self, codec: Codec, codes: Codes) -> None:
         if not isinstance(codec.space, SparseSpace):
             raise TypeError(f"codes of a {type(codec.space).__name__} are not sparse")
@@ -47,15 +50,15 @@ class SparseIndex:
             self._squares[start : start + GATHERED] = np.einsum("nd,nd->n", decoded, decoded)
 
     @classmethod
-    def mapped(cls, codec: Codec, path: Path) -> "SparseIndex":
+    def mapped(cls, codec: Codec, folder: Path) -> "SparseIndex":
         """The index in a file that `write` made. Its codes stay in the file; their lengths are computed anew."""
-        return cls(codec, np.load(path, mmap_mode="c"))  # nobody writes, but torch warns of what is read-only
+        return cls(codec, np.load(folder / INDEX, mmap_mode="c"))  # nobody writes, but torch warns of what is read-only
 
     @staticmethod
-    def write(codec: Codec, blocks: Iterable[Codes], path: Path) -> None:
+    def write(codec: Codec, blocks: Iterable[Codes], folder: Path) -> None:
         """Writes blocks of (n, code_bytes) codes, slots in their order, as an NPY matrix."""
         codes = list(blocks)
-        with path.open("wb") as file:
+        with (folder / INDEX).open("wb") as file:
             np.save(file, np.concatenate(codes) if codes else np.empty((0, codec.code_bytes), np.uint8))
 
     def __len__(self) -> int:
@@ -66,18 +69,29 @@ class SparseIndex:
         """Bytes of codes and lengths."""
         return self.codes.nbytes + self._squares.nbytes
 
-    def search(self, queries: Vectors, k: int, live: NDArray[np.uint8]) -> Neighbours:
+    @property
+    def mapped_bytes(self) -> int:
+        """Those of them that a mapped index leaves in its file."""
+        return self.codes.nbytes
+
+    def scanned(self, live: int, share: float) -> int:
+        """How many of so many live codes a search looks at: all, whatever the share."""
+        del share
+        return live
+
+    def search(self, queries: Vectors, k: int, live: NDArray[np.uint8], share: float = 1) -> Neighbours:
         """(q, D) queries to the best k slots of each whose bit in `live` (little-endian bitmap, n bits) is set.
 
         Scores are those of decoded vectors, up to what is the same for all slots of a query.
         """
+        del share  # every code is looked at
         points = self.codec.points(queries)
         slots = np.flatnonzero(np.unpackbits(live, count=len(self), bitorder="little"))
         found = [Neighbours(np.full((len(queries), k), -1, np.int64), np.full((len(queries), k), -np.inf, np.float32))]
         for start in range(0, len(slots), SLOT_BLOCK):
             block = slots[start : start + SLOT_BLOCK]
             parts = [
-                top(self.scores(points[first : first + QUERY_BLOCK], block), block, k)
+                top(self._scores(points[first : first + QUERY_BLOCK], block), block, k)
                 for first in range(0, len(points), QUERY_BLOCK)
             ]
             found.append(
@@ -87,7 +101,15 @@ class SparseIndex:
             )
         return merged(found, k)
 
-    def scores(self, points: Vectors, slots: NDArray[np.int64]) -> Scores:
+    def near(self, queries: Vectors, slots: NDArray[np.int64]) -> Scores:
+        """(q, D) queries and (c,) slots to (q, c) scores as `search` has them."""
+        return self._scores(self.codec.points(queries), slots)
+
+    def scores(self, queries: Vectors, slots: NDArray[np.int64]) -> Scores:
+        """(q, D) queries and (q, c) slots to the codec's (q, c) scores; -1 gets minus infinity."""
+        return np.where(slots < 0, np.float32(-np.inf), self.codec.scores(queries, self.codes[slots]))
+
+    def _scores(self, points: Vectors, slots: NDArray[np.int64]) -> Scores:
         """(q, m + 1) points and (c,) slots to (q, c) scores."""
         products = np.empty((len(slots), len(points)), np.float32)
         weights = np.ascontiguousarray(points[:, :-1].T)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models import Codec, Codes, Neighbours, Vectors, merged
+from models import Codec, Codes, Neighbours, Scores, Vectors, merged
 from service.index.segment import IndexKind, RowArray, Segment
 
 SMALLEST_TAIL = 4_096
@@ -92,21 +92,30 @@ class View:
         """(r,) whether each row, in any order, is live."""
         return self.base.holds(rows) | self.tail.holds(rows)
 
-    def search(self, queries: Vectors, k: int, kind: IndexKind) -> Neighbours:
-        """(q, D) queries to a shortlist: the best k live rows of each, best first, -1 where there are no more."""
+    def search(self, queries: Vectors, k: int, kind: IndexKind, share: float = 1) -> Neighbours:
+        """(q, D) queries to a shortlist: the best k live rows of each, best first, -1 where there are no more.
+
+        `share` of the codes are looked at by FAISS where they stand in lists.
+        """
         k = max(1, min(k, len(self)))
         budget = self.most_scored(k, kind)
         parts = (
-            segment.search(queries, k, kind, -(-budget * segment.live_count // max(1, len(self))))
+            segment.search(queries, k, kind, -(-budget * segment.live_count // max(1, len(self))), share)
             for segment in (self.base, self.tail)
         )
         return merged(parts, k)
 
-    def most_scored(self, k: int, kind: IndexKind) -> int:
-        """Codes that a query for k rows is compared with, at most."""
+    def most_scored(self, k: int, kind: IndexKind, share: float = 1) -> int:
+        """Codes that a query for k rows is compared with, about."""
         if kind is not IndexKind.BUCKETS:
-            return len(self)
+            return sum(segment.scan.scanned(segment.live_count, share) for segment in (self.base, self.tail))
         return min(len(self), max(k, FEWEST_CANDIDATES, (len(self.base) + len(self.tail)) // BUCKET_SHARE))
+
+    def scores(self, queries: Vectors, rows: NDArray[np.int64]) -> Scores:
+        """(q, D) queries and (q, c) rows that a search of this view returned to the codec's (q, c) scores; minus
+        infinity for -1.
+        """
+        return np.maximum(self.base.scores(queries, rows), self.tail.scores(queries, rows))
 
     def codes_of(self, rows: RowArray) -> Codes:
         """Codes of rows that a search of this view returned, zeros for -1. Any shape to (..., code_bytes)."""

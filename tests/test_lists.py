@@ -1,0 +1,153 @@
+"""Residual codes in inverted lists: what a share of them finds, where their bytes are, and how the share is tuned."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from models import Metric, ResidualCodec, ResidualConfig, Vectors, exact_neighbours, recall
+from service.certificate import certify
+from service.index import additive
+from service.index.additive import AdditiveIndex
+from service.index.buckets import BucketIndex
+from service.index.segment import IndexKind
+from service.index.view import View
+from service.questions import HeldOut, Questions
+from service.search import Plan, Stage, search
+from service.tuning import narrowest
+from tests.conftest import clustered, started_codec
+
+N, DIM, K = 3000, 16, 10
+BASE, QUERIES = clustered(N, DIM), clustered(60, DIM, 1)
+LIVE = np.packbits(np.ones(N, np.bool_), bitorder="little")
+
+
+@pytest.fixture(scope="module", params=list(Metric))
+def index(request: pytest.FixtureRequest) -> AdditiveIndex:
+    codec = started_codec(ResidualConfig(8, beam=8), request.param, DIM)
+    return AdditiveIndex(codec, codec.encode(BASE))
+
+
+@pytest.fixture(autouse=True)
+def _few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(additive, "FEWEST_SCANNED", 10)
+
+
+def truth_of(codec: ResidualCodec, k: int = K) -> NDArray[np.int64]:
+    return exact_neighbours(codec.decode(codec.encode(BASE)), QUERIES, k, codec.metric).rows
+
+
+def test_every_list_looked_at_finds_what_decoded_vectors_find(index: AdditiveIndex) -> None:
+    found = index.search(QUERIES, K, LIVE)
+    wanted = exact_neighbours(index.codec.decode(index.codes[:]), QUERIES, K, index.codec.metric)
+    shared = recall(found.rows, wanted.rows)
+    assert shared.mean() > 0.99  # under cosine FAISS knows lengths by their shares, and may miss one
+    whole = shared == 1
+    np.testing.assert_allclose(found.scores[whole], wanted.scores[whole], rtol=1e-4, atol=1e-4)
+
+
+def test_more_is_found_the_larger_the_share(index: AdditiveIndex) -> None:
+    wanted = truth_of(index.codec)
+    shares = [recall(index.search(QUERIES, K, LIVE, share).rows, wanted).mean() for share in (0.02, 0.1, 0.4, 1)]
+    assert shares == sorted(shares)
+    assert shares[0] < 0.9 < shares[2]
+    assert index.scanned(N, 0.1) == N // 10
+
+
+def test_of_few_live_codes_so_many_more_lists_are_looked_at(index: AdditiveIndex) -> None:
+    live = np.zeros(N, np.bool_)
+    live[::20] = True
+    few = np.packbits(live, bitorder="little")
+    narrow, whole = index.search(QUERIES, K, few, 0.05), index.search(QUERIES, K, few)
+    assert np.array_equal(narrow.rows, whole.rows)  # a twentieth of all codes is all that live
+
+
+def test_k_are_found_where_the_nearest_lists_hold_fewer(index: AdditiveIndex) -> None:
+    far = exact_neighbours(BASE, -QUERIES[:1], 400, Metric.IP).rows[0]
+    live = np.zeros(N, np.bool_)
+    live[far] = True
+    found = index.search(QUERIES[:1], 300, np.packbits(live, bitorder="little"), 0.01)
+    assert len(set(found.rows[0].tolist())) == 300
+    assert live[found.rows].all()
+
+
+def test_scores_are_the_codecs_own(index: AdditiveIndex) -> None:
+    slots = np.random.default_rng(2).integers(0, N, (len(QUERIES), 30))
+    slots[:, 7] = -1
+    scores = index.scores(QUERIES, slots)
+    own = index.codec.scores(QUERIES, index.codec.encode(BASE)[slots])
+    there = slots >= 0
+    np.testing.assert_allclose(scores[there], own[there], rtol=1e-4, atol=1e-4)
+    assert np.isneginf(scores[:, 7]).all()
+
+
+def test_buckets_score_every_code_by_the_codecs_own_score(index: AdditiveIndex) -> None:
+    found = BucketIndex(index).search(QUERIES, K, LIVE, N).neighbours
+    assert recall(found.rows, truth_of(index.codec)).mean() == 1
+    assert (found.scores >= index.search(QUERIES, K, LIVE).scores).all()
+
+
+def test_mapped_files_answer_alike_and_leave_codes_on_the_disk(index: AdditiveIndex, tmp_path: Path) -> None:
+    codes = index.codec.encode(BASE)
+    AdditiveIndex.write(index.codec, [codes[:1000], codes[1000:]], tmp_path)
+    mapped = AdditiveIndex.mapped(index.codec, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(AdditiveIndex.files)
+    ours, theirs = index.search(QUERIES, K, LIVE, 0.2), mapped.search(QUERIES, K, LIVE, 0.2)
+    assert np.array_equal(ours.rows, theirs.rows)
+    assert np.array_equal(ours.scores, theirs.scores)
+    assert np.array_equal(mapped.codes[:], codes)
+    stored = 8 + int(index.codec.metric is Metric.L2)
+    tables = stored * 256 * (DIM + 1) * 4
+    assert index.ram_bytes == mapped.ram_bytes == N * (stored + 8 + 4 + 4) + tables
+    assert mapped.mapped_bytes == N * (stored + 8 + 4)
+
+
+@given(st.lists(st.binary(min_size=3, max_size=3), max_size=60), st.data())
+def test_codes_are_read_where_their_slots_are(given_codes: list[bytes], data: st.DataObject) -> None:
+    codes = np.frombuffer(b"".join(given_codes), np.uint8).reshape(-1, 3)
+    index = AdditiveIndex(THREE, codes)
+    assert len(index.codes) == len(codes)
+    assert np.array_equal(index.codes[:], codes)
+    if len(codes):
+        slots = np.array(data.draw(st.lists(st.integers(0, len(codes) - 1), min_size=1, max_size=9)))
+        assert np.array_equal(index.codes[slots], codes[slots])
+        assert np.array_equal(index.codes[slots[:, None]], codes[slots[:, None]])
+
+
+THREE = started_codec(ResidualConfig(3, beam=4), Metric.L2, 4)
+
+
+def test_the_share_is_the_smallest_that_keeps_99_of_100() -> None:
+    given_back = {0.05: 0.80, 0.1: 0.88, 0.15: 0.895, 0.2: 0.90, 0.3: 0.90, 0.4: 0.90, 0.6: 0.90, 1: 0.90}
+
+    def recalls(k: int, scan: float) -> NDArray[np.float64]:
+        return np.full(50, given_back[scan])
+
+    assert narrowest(recalls, K, {}) == 0.15
+    assert narrowest(recalls, K, {K: 0.999}) == 1
+
+
+def test_a_certificate_is_measured_with_the_share_it_was_tuned_to() -> None:
+    vectors = clustered(N + 400, DIM)
+    codec = started_codec(ResidualConfig(8, beam=8), Metric.COSINE, DIM)
+    rows = np.arange(len(vectors))
+    view = View.of(1, codec, 0, rows, codec.encode(vectors))
+    held_out = HeldOut(rows[N:], _prepared(vectors[N:]))
+    asked = Questions.of(view, held_out, [(rows, _prepared(vectors))])
+    certificate = certify(asked, len(view), (Stage.REFINE, Stage.RESCORE), {}, 100)
+    scan = certificate["scan"]
+    assert 0 < scan < 1
+    assert certificate["queries"] == certificate["tuned_on"] == 200
+    whole, narrow = (asked.recall(K, 10, IndexKind.FAISS, Stage.RESCORE, share).mean() for share in (1, scan))
+    assert 0.98 * whole < narrow < whole
+    assert certificate["recall@10"]["faiss"]["rescore"] == pytest.approx(narrow, abs=0.02)
+    found = search(view, held_out.vectors, Plan(K, 10, IndexKind.FAISS, Stage.REFINE, scan), lambda _: {})
+    assert (found.rows[:, 0] == held_out.rows).mean() > 0.9
+
+
+def _prepared(vectors: Vectors) -> Vectors:
+    unit: Vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return unit
