@@ -161,9 +161,13 @@ def _sqlite(url: URL, busy_seconds: float) -> Engine:
     if not url.database or url.database == ":memory:":
         raise ValueError("a SQLite database must be a file: jobs run in processes of their own")
     Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    # What a statement was given may be a user's text, and its errors are logged.
     engine = create_engine(
-        url, pool_size=20, max_overflow=60, hide_parameters=True, connect_args={"timeout": busy_seconds}
+        url,
+        pool_size=20,
+        max_overflow=60,
+        pool_use_lifo=True,  # each connection caches 2 MB of pages: where few are in use, the same few
+        hide_parameters=True,  # what a statement was given may be a user's text, and its errors are logged
+        connect_args={"timeout": busy_seconds},
     )
 
     @event.listens_for(engine, "connect")
