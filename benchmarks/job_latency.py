@@ -9,10 +9,12 @@ are cores. A ratio is that of a round; the last row has medians over the rounds.
 """
 
 import argparse
+import operator
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -103,8 +105,7 @@ def main() -> None:
         print(f"| {' | '.join(COLUMNS)} |\n" + "|---" * len(COLUMNS) + "|", flush=True)
         rounds = []
         for number in range(1, given.rounds + 1):
-            wanted = max(FEWEST, searches)
-            idle = asked(client, questions, given.rate, lambda done, wanted=wanted: done >= wanted)
+            idle = asked(client, questions, given.rate, partial(operator.le, max(FEWEST, searches)))
             busy, seconds = watched(api, client, questions, given.rate, given.epochs)
             searches = len(busy)
             rounds.append(Round(percentiles(idle), percentiles(busy)))

@@ -5,7 +5,8 @@
 A real `codewell serve` with two workers, over a collection with a trained codec; every request has a connection of its
 own, so that either worker may answer. Both writers count up the same items: they read a few, and write each with its
 count plus one, a vector that belongs to that count, and `if_seq`, until nobody came between. Readers search from the
-last acknowledged seq on. Every three seconds the writers rest, and all four readers ask the same questions.
+last acknowledged seq on. After every three seconds of it, of 60 together, writers rest and all four readers ask the same
+questions.
 
     errors      answers other than 200, and than 409 to a write that came too late
     stale       hits with a count that is below the one acknowledged before the search
@@ -39,7 +40,7 @@ from tests.postgres import Postgres
 WRITERS, READERS, WORKERS = 2, 4, 2
 ITEMS, BATCH, K = 400, 5, 10
 REST_SECONDS = 3
-QUESTIONS = np.random.default_rng(0).standard_normal((20, DIM)).astype(np.float32)
+QUESTIONS = np.random.default_rng(0).standard_normal((10, DIM)).astype(np.float32)
 WRONG = ("errors", "stale", "lost", "unequal")
 COLUMNS = ("rests", "writes", "too late", "searches", "questions", *WRONG)
 
@@ -157,18 +158,16 @@ def main() -> None:
                 trained(api, "c", {"codec": {"bytes": 8}, "training": {"epochs": 2}})
             while min(Memory.of([pid]).rss for pid in server.answering()) < LIBRARIES:
                 searched(server)  # until both workers have the codec
-            end, rests = time.monotonic() + given.seconds, 0
-            while time.monotonic() < end:
+            for rest in range(round(given.seconds / REST_SECONDS)):
                 stop = Event()
                 with ThreadPoolExecutor(WRITERS + READERS) as pool:
-                    done = [pool.submit(counting.write, [rests, number], stop) for number in range(WRITERS)]
-                    done += [pool.submit(counting.read, [rests, 9, number], stop) for number in range(READERS)]
+                    done = [pool.submit(counting.write, [rest, number], stop) for number in range(WRITERS)]
+                    done += [pool.submit(counting.read, [rest, WRITERS + number], stop) for number in range(READERS)]
                     time.sleep(REST_SECONDS)
                     stop.set()
                 for one in done:
                     one.result()
                 counting.rest()
-                rests += 1
         if postgres is not None:
             postgres.stop()
     print(f"| database | {' | '.join(COLUMNS)} |\n" + "|---" * (1 + len(COLUMNS)) + "|")
