@@ -94,7 +94,7 @@ def main() -> None:
     )
     with (
         tempfile.TemporaryDirectory(prefix="job-latency-", ignore_cleanup_errors=True) as folder,
-        Server(Path(folder), 1, TRAIN_AT="0", LOG_LEVEL="error") as server,
+        Server(Path(folder), 1, TRAIN_AT="0", PICTURES="false", LOG_LEVEL="error") as server,
         Client(server.url) as api,
         httpx.Client(base_url=server.url, timeout=300) as client,
     ):

@@ -5,7 +5,7 @@
 A real `codewell serve` with two workers, over a collection with a trained codec; every request has a connection of its
 own, so that either worker may answer. Both writers count up the same items: they read a few, and write each with its
 count plus one, a vector that belongs to that count, and `if_seq`, until nobody came between. Readers search from the
-last acknowledged seq on. After every three seconds of it, of 60 together, writers rest and all four readers ask the same
+last acknowledged seq on. After every three seconds of the minute writers rest, and all four readers ask the same
 questions.
 
     errors      answers other than 200, and than 409 to a write that came too late
