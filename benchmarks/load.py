@@ -1,9 +1,10 @@
 """A server at its limit for minutes: load held, refusals, latency of what was accepted, memory.
 
-    python -m benchmarks.load --minutes 8
+    python -m benchmarks.load [--minutes 8] [--parts 8]
 
 More clients search, ingest and delete than the server has places for, over a collection with a trained codec whose
-number of items stays the same. Each row is a part of the run; memory is that of the server's process at its end.
+number of items stays the same. Each row is a part of the run; memory is that of the server's process at its end. The
+last line has it minute by minute.
 """
 
 import argparse
@@ -29,7 +30,6 @@ SEARCHERS, WRITERS, DELETERS = 24, 4, 2
 PLACES, WAITING = 8, 8
 REFUSED = (429, 503)
 HEADERS = {"Content-Type": "application/json"}
-PARTS = 8
 
 
 Request = tuple[str, str, bytes]
@@ -138,6 +138,13 @@ def resident(server: Server) -> float:
     return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
 
+def watch(server: Server, stop: Event, seen: list[float]) -> None:
+    """Notes the memory of the process at once and then each minute."""
+    seen.append(resident(server))
+    while not stop.wait(60):
+        seen.append(resident(server))
+
+
 def row(name: str, calls: list[Call], seconds: float, server: Server) -> str:
     done = {kind: [one.seconds for one in calls if one.kind == kind and one.status == 200] for kind in KINDS}
     refused = sum(one.status in REFUSED for one in calls)
@@ -158,11 +165,12 @@ COLUMNS = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=8)
+    parser.add_argument("--parts", type=int, default=8)
     given = parser.parse_args()
     limits = {"CONCURRENT_REQUESTS": str(PLACES), "WAITING_REQUESTS": str(WAITING), "WAITING_MS": "500"}
     with (
         tempfile.TemporaryDirectory(prefix="load-", ignore_cleanup_errors=True) as folder,
-        Server(Path(folder), 1, TRAIN_AT="0", LOG_LEVEL="error", **limits) as server,
+        Server(Path(folder), 1, TRAIN_AT="0", PICTURES="false", LOG_LEVEL="error", **limits) as server,
     ):
         port, log = int(server.url.rpartition(":")[2]), Log()
         rng = np.random.default_rng(0)
@@ -177,15 +185,21 @@ def main() -> None:
         load = [searches] * SEARCHERS + [ingests] * WRITERS + [deletes] * DELETERS
         run(port, load, 20, log)
         rows.append(row("first 20 seconds", log.taken(), 20, server))
-        seconds = 60 * given.minutes / PARTS
-        for part in range(1, PARTS + 1):
+        seconds = 60 * given.minutes / given.parts
+        over, by_minute = Event(), list[float]()
+        watching = Thread(target=watch, args=(server, over, by_minute))
+        watching.start()
+        for part in range(1, given.parts + 1):
             run(port, load, seconds, log)
-            rows.append(row(f"minute {part * given.minutes / PARTS:g}", log.taken(), seconds, server))
+            rows.append(row(f"minute {part * given.minutes / given.parts:g}", log.taken(), seconds, server))
             print(rows[-1], file=sys.stderr, flush=True)
+        over.set()
+        watching.join()
         run(port, [searches], 10, log)
         rows.append(row("one client alone", log.taken(), 10, server))
     print(f"| {' | '.join(COLUMNS)} |\n" + "|---" * len(COLUMNS) + "|")
     print("\n".join(rows))
+    print("\nRSS by minute, MB:", " ".join(f"{held:.0f}" for held in by_minute))
 
 
 if __name__ == "__main__":

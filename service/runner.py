@@ -7,6 +7,8 @@ import shutil
 import signal
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -40,6 +42,7 @@ PUT_BACK = (os.EX_TEMPFAIL, -signal.SIGTERM, -signal.SIGINT)
 """How a job's process ends that is to be started again: the database was away, or the whole group was told to end."""
 NICE = 10
 """Added to a job's niceness, so that searches go first."""
+WAIT_POLICY = "OMP_WAIT_POLICY"
 
 
 class Runner:
@@ -103,6 +106,7 @@ class Runner:
         if time.monotonic() - self._last_tidy > TIDY_SECONDS:
             self._last_tidy = time.monotonic()
             purge_logs(self._database)
+            self._database.shorten_log()
 
     def _elected(self) -> bool:
         if self._lock is None:
@@ -145,7 +149,8 @@ class Runner:
         while len(self._processes) < self._settings.max_jobs and (claim := self._jobs.claim(self._owner)) is not None:
             context = multiprocessing.get_context("spawn")
             process = context.Process(target=run_job, args=(self._settings, claim), daemon=True)
-            process.start()
+            with _sleeping_threads():
+                process.start()
             self._processes[claim] = process
             log.info("job %s started as process %s", claim.job_id, process.pid)
 
@@ -199,6 +204,23 @@ def run_job(settings: Settings, claim: Claim) -> None:
     if working is not None:
         working.close()
     database.close()
+
+
+@contextmanager
+def _sleeping_threads() -> Iterator[None]:
+    """Processes started meanwhile have threads that sleep while they wait for each other, as far as OMP_WAIT_POLICY
+    does not say otherwise.
+
+    OpenMP lets them spin, and on a busy machine the one that is waited for is kept from its core so: a training took
+    six times its CPU. What this process imports meanwhile, in another thread, may come to sleep as well.
+    """
+    given = os.environ.get(WAIT_POLICY)
+    os.environ.setdefault(WAIT_POLICY, "PASSIVE")
+    try:
+        yield
+    finally:
+        if given is None:
+            del os.environ[WAIT_POLICY]
 
 
 class _Reporter:

@@ -8,11 +8,13 @@ from service.store.tables import CollectionRow
 
 FEWEST_CHANGES = 50_000
 """The log keeps this many entries, or as many as a quarter of the rows: a view farther behind is read anew sooner."""
+FREE_SHARE = 0.25
+"""Of SQLite's file that is left free, for what is written next."""
 PAGE = 5_000
 
 
 def purge_logs(database: Database, fewest: int = FEWEST_CHANGES) -> int:
-    """Cuts logs that are more than twice as long as they are to be; how many."""
+    """Cuts logs that are more than twice as long as they are to be, and gives back the disk that is free; how many."""
     with database.reading() as session:
         rows = session.execute(
             select(CollectionRow.id, CollectionRow.seq - CollectionRow.floor_seq, CollectionRow.row_count)
@@ -25,6 +27,6 @@ def purge_logs(database: Database, fewest: int = FEWEST_CHANGES) -> int:
             with database.writing() as session:
                 row = store.lock_collection(session, collection_id)
                 cutting = row is not None and store.purge_changes(session, row, keep, PAGE)
-    if long:
+    if long or database.free_share() > FREE_SHARE:
         database.reclaim()
     return len(long)

@@ -156,3 +156,33 @@ def test_deleting_a_collection_takes_its_aliases_along(database: Database) -> No
 def test_a_database_in_memory_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="must be a file"):
         Database(url)
+
+
+def test_a_log_that_readers_never_leave_is_emptied(sqlite: Database, tmp_path: Path) -> None:
+    log = tmp_path / "sub" / "codewell.db-wal"
+
+    def written(name: str) -> None:
+        with sqlite.writing() as session:
+            session.add(collection(name))
+
+    readers = [sqlite.reading() for _ in range(30)]
+    for number, reader in enumerate(readers):  # there is one at any time, and it has the newest change before it
+        reader.__enter__().scalar(text("SELECT count(*) FROM collections"))
+        if number:
+            readers[number - 1].__exit__(None, None, None)
+        written(f"c{number}")
+        with sqlite.reading() as session:
+            session.execute(text("PRAGMA wal_checkpoint(PASSIVE)"))
+    assert (longest := log.stat().st_size) > 30 * 4_096
+    assert not sqlite.shorten_log(longest), "it is no longer than that"
+    assert not sqlite.shorten_log(0), "a reader needs it"
+    assert log.stat().st_size == longest
+    written("while it is read")
+    readers[-1].__exit__(None, None, None)
+    assert sqlite.shorten_log(0)
+    assert log.stat().st_size == 0
+    assert not sqlite.shorten_log(0)
+    written("after it was emptied")
+    with sqlite3.connect(tmp_path / "sub" / "codewell.db") as other:
+        there = {name for (name,) in other.execute("SELECT name FROM collections")}
+    assert there == {*(f"c{number}" for number in range(30)), "while it is read", "after it was emptied"}

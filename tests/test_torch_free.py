@@ -1,6 +1,7 @@
 """A process that only searches codes of codewords starts without torch, and imports it when it has to encode."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,7 +19,11 @@ def holds_torch(server: Server) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux says what a process has mapped")
-def test_a_server_searches_residual_codes_without_torch(new_server: Callable[..., Server]) -> None:
+def test_a_server_searches_residual_codes_without_torch(
+    new_server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setenv("OMP_DISPLAY_ENV", "VERBOSE")  # each process tells in the log how its threads wait
     server = new_server()
     vectors = clustered(300, 8)
     server.post(
@@ -27,6 +32,9 @@ def test_a_server_searches_residual_codes_without_torch(new_server: Callable[...
     items = [{"id": str(number), "vector": vector.tolist()} for number, vector in enumerate(vectors)]
     server.post("/ingest", {"collection": "c", "items": items})
     generation = server.trained("c")["generation"]
+    spins = re.findall(r"GOMP_SPINCOUNT = '(\d+)'", server.log.read_text())
+    assert "0" in spins, "the job's, beside searches"
+    assert {"0"} < set(spins), "the server's own are as they would be"
     asked = {"collection": "c", "vector": vectors[7].tolist(), "k": 2}
     before = server.post("/search", asked)
     server.stop()

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from sqlite3 import SQLITE_BUSY, OperationalError
 from sqlite3 import Connection as SQLiteConnection
@@ -20,6 +20,10 @@ BUSY_SECONDS = 10
 """How long a writer waits for another one before the request is answered 503."""
 RECLAIMED_PAGES = 2_000
 """Pages of 4 KB moved and cut off in one transaction, during which nobody else writes."""
+LONGEST_LOG = 32 * 1024 * 1024
+"""Bytes of SQLite's write-ahead log that are left as they are."""
+TRUNCATING_SECONDS = 0.5
+"""How long writers wait, at most, for the last reader of a log that is to be emptied."""
 POSTGRES_OPTIONS = "-c lock_timeout={milliseconds} -c idle_in_transaction_session_timeout=120s"
 """A machine that vanishes in the middle of a transaction must not hold a collection's lock for ever."""
 KEEPALIVES = {
@@ -44,6 +48,8 @@ class Database:
     def __init__(self, url: str, busy_seconds: float = BUSY_SECONDS) -> None:
         parsed = make_url(url)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
+        self._log = Path(f"{parsed.database}-wal")
+        self._busy_seconds = busy_seconds
         if self.is_sqlite:
             self.engine = _sqlite(parsed, busy_seconds)
         elif parsed.get_backend_name() in ("postgresql", "postgres"):  # the latter is what some hosts hand out
@@ -89,6 +95,18 @@ class Database:
         """What tells that another process may have committed."""
         return PollingSignal(self.engine) if self.is_sqlite else PostgresSignal(self.engine)
 
+    def free_share(self) -> float:
+        """The share of SQLite's file that deletions freed; 0 for PostgreSQL, which uses freed space again by itself."""
+        if not self.is_sqlite:
+            return 0.0
+        with self.reading() as session:
+            connection = session.connection()
+            free, pages = (
+                int(connection.exec_driver_sql(f"PRAGMA {what}").scalar_one())
+                for what in ("freelist_count", "page_count")
+            )
+        return free / max(1, pages)
+
     def reclaim(self) -> None:
         """Gives the pages that deletions freed back to the disk, a few at a time; PostgreSQL does so by itself."""
         while self.is_sqlite:
@@ -101,6 +119,24 @@ class Database:
                 after = connection.exec_driver_sql("PRAGMA freelist_count").scalar_one()
             if after in (0, before):  # 0, or a file from before there was this
                 return
+
+    def shorten_log(self, longest: int = LONGEST_LOG) -> bool:
+        """Empties SQLite's log where it is longer; false where a reader needs it still, or it need not be.
+
+        SQLite begins it anew by itself once nobody reads it; searches that overlap without end never let it.
+        """
+        if not self.is_sqlite or not self._log.exists() or self._log.stat().st_size <= longest:
+            return False
+        with self.translated_errors(), closing(self.engine.raw_connection()) as connection:
+            cursor = connection.cursor()
+            cursor.execute("PRAGMA wal_checkpoint(PASSIVE)")  # most of it is moved while others write
+            cursor.execute(f"PRAGMA busy_timeout = {round(1000 * TRUNCATING_SECONDS)}")
+            try:
+                cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                (busy, *_) = cursor.fetchone() or (1,)
+            finally:
+                cursor.execute(f"PRAGMA busy_timeout = {round(1000 * self._busy_seconds)}")
+            return not busy
 
     def close(self) -> None:
         """Closes every connection."""
@@ -161,9 +197,13 @@ def _sqlite(url: URL, busy_seconds: float) -> Engine:
     if not url.database or url.database == ":memory:":
         raise ValueError("a SQLite database must be a file: jobs run in processes of their own")
     Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    # What a statement was given may be a user's text, and its errors are logged.
     engine = create_engine(
-        url, pool_size=20, max_overflow=60, hide_parameters=True, connect_args={"timeout": busy_seconds}
+        url,
+        pool_size=20,
+        max_overflow=60,
+        pool_use_lifo=True,  # each connection caches 2 MB of pages: where few are in use, the same few
+        hide_parameters=True,  # what a statement was given may be a user's text, and its errors are logged
+        connect_args={"timeout": busy_seconds},
     )
 
     @event.listens_for(engine, "connect")
