@@ -6,6 +6,7 @@ memory counts as what searching takes.
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -67,6 +68,11 @@ class Contender(ABC):
     workers: Sequence[int] = (1,)
     """Processes that it can be run by."""
 
+    @property
+    def folder(self) -> str:
+        """Its name as a folder's: PostgreSQL takes no spaces in the path of its socket."""
+        return re.sub("[^a-z0-9]+", "-", self.name.lower())
+
     @abstractmethod
     def fill(self, folder: Path, base: Vectors) -> None:
         """Keeps (n, D) unit vectors under the ids 0 to n - 1; nothing runs afterwards."""
@@ -100,7 +106,7 @@ class Codewell(Contender):
     def fill(self, folder: Path, base: Vectors) -> None:
         """By POST /ingest and a training, or the codes beside cut; until they are in a file."""
         if self._longer is not None and len(base) > EMPTY:
-            shutil.copytree(folder.with_name(self._longer.name), folder, dirs_exist_ok=True)
+            shutil.copytree(folder.with_name(self._longer.folder), folder, dirs_exist_ok=True)
             with self._started(folder, 1) as server, Client(server.url) as api:
                 ended(api, api.cut(NAME, self._size))
             return

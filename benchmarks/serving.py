@@ -150,7 +150,7 @@ def empty(contender: Contender, folder: Path, workers: int, setting: int, questi
 
 def filled(contender: Contender, folder: Path, base: Vectors) -> Path:
     """The contender's own folder of `folder`, filled unless it is there whole."""
-    own = folder / contender.name
+    own = folder / contender.folder
     if not (own / DONE).exists():
         shutil.rmtree(own, ignore_errors=True)
         own.mkdir(parents=True)
