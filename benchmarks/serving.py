@@ -19,6 +19,7 @@ what was filled for another run. Needs Linux and the extra `dev`, whose `pixelta
 import argparse
 import json
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -202,6 +203,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # servers are ended in any case
     name, _, source = given.set.partition("=")
     vectors = SETS[name](Path(source))
     if vectors.metric is not Metric.COSINE:
