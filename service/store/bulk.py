@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import BigInteger, Connection, Select, Text, bindparam, cast, insert, inspect, select
+from sqlalchemy import Connection, Text, bindparam, insert, inspect
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
@@ -40,28 +40,30 @@ def insert_rows(session: Session, table: type[Base], values: Sequence[Mapping[st
             copy.write_row(tuple(value.values()))
 
 
-class _Listed(FunctionElement[str]):
-    """The elements of a JSON list, a row each."""
+class IsGiven(FunctionElement[bool]):
+    """Whether a column of row ids is in the parameter `rows`, a JSON list of any length: a statement with a parameter
+    for each is made anew for every number of them.
+
+    Its type is not said, for SQLite would be asked whether it is 1, and that without an index.
+    """
 
     inherit_cache = True
 
-
-@compiles(_Listed, "sqlite")
-def _listed_by_sqlite(element: _Listed, compiler: SQLCompiler, **named: Any) -> str:
-    return f"json_each({compiler.process(element.clauses, **named)})"
+    def __init__(self, column: InstrumentedAttribute[int]) -> None:
+        super().__init__(column, bindparam("rows", type_=Text))
 
 
-@compiles(_Listed, "postgresql")
-def _listed_by_postgres(element: _Listed, compiler: SQLCompiler, **named: Any) -> str:
-    return f"json_array_elements_text(CAST({compiler.process(element.clauses, **named)} AS JSON))"
+@compiles(IsGiven, "sqlite")
+def _given_to_sqlite(element: IsGiven, compiler: SQLCompiler, **named: Any) -> str:
+    column, rows = (compiler.process(part, **named) for part in element.clauses)
+    return f"{column} IN (SELECT value FROM json_each({rows}))"  # noqa: S608
 
 
-def given_rows() -> Select[tuple[int]]:
-    """For `row_id.in_(...)`: the row ids of the parameter `rows`, a JSON list of any length. A statement with a
-    parameter for each is made anew for every number of them.
-    """
-    listed = _Listed(bindparam("rows", type_=Text)).table_valued("value")
-    return select(cast(listed.c.value, BigInteger))
+@compiles(IsGiven, "postgresql")
+def _given_to_postgres(element: IsGiven, compiler: SQLCompiler, **named: Any) -> str:
+    column, rows = (compiler.process(part, **named) for part in element.clauses)
+    listed = f"SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST({rows} AS JSON)) AS value"  # noqa: S608
+    return f"{column} = ANY (ARRAY({listed}))"  # by the index; a join could read the whole collection
 
 
 def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import bindparam, delete, exists, func, select
 from sqlalchemy.orm import Session
 
-from service.store.bulk import Reads, chunks, given_rows, insert_rows
+from service.store.bulk import IsGiven, Reads, chunks, insert_rows
 from service.store.tables import CodeRow, VectorRow
 
 VECTORS = select(VectorRow.row_id, VectorRow.vector).where(
-    VectorRow.collection_id == bindparam("collection"), VectorRow.row_id.in_(given_rows())
+    VectorRow.collection_id == bindparam("collection"), IsGiven(VectorRow.row_id)
 )
 
 

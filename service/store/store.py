@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from service.errors import CollectionNotFound
 from service.span import BYTES, Span, unpacked
 from service.store import payload
-from service.store.bulk import Reads, chunks, given_rows, insert_rows
+from service.store.bulk import IsGiven, Reads, chunks, insert_rows
 from service.store.tables import (
     AliasRow,
     ChangeRow,
@@ -34,7 +34,7 @@ EVERY_ITEM = select(
     ItemRow.chunks,
 )
 """In the order of an `Item`'s fields."""
-ITEMS = EVERY_ITEM.where(ItemRow.collection_id == bindparam("collection"), ItemRow.row_id.in_(given_rows()))
+ITEMS = EVERY_ITEM.where(ItemRow.collection_id == bindparam("collection"), IsGiven(ItemRow.row_id))
 ALIASED = select(AliasRow.collection_id).where(AliasRow.name == bindparam("called")).scalar_subquery()
 NAMES = select(CollectionRow.id, CollectionRow.name).where(
     (CollectionRow.name == bindparam("called")) | (CollectionRow.id == ALIASED)
