@@ -28,7 +28,11 @@ def packed(vector: Vectors) -> str:
 
 def trained(client: Client, collection: str, body: dict[str, Any]) -> dict[str, Any]:
     """The result of a training that must succeed."""
-    job = client.train(collection, body)
+    return ended(client, client.train(collection, body))
+
+
+def ended(client: Client, job: dict[str, Any]) -> dict[str, Any]:
+    """The result of a job that must succeed."""
     while job["state"] in ("queued", "running"):
         time.sleep(0.2)
         job = client.job(job["id"])

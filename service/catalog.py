@@ -95,10 +95,18 @@ class Catalog:
         Raises:
             CollectionNotFound; Forbidden: it is not within the rights, whether it exists or not.
         """
+        with self._database.looking() as connection:
+            named = store.name_of(connection, name)
+        rights.require_collection(name if named is None else named[1], field, called=name)
+        if named is None:
+            raise CollectionNotFound(name, field=field)
+        opened = self._opened.get(named[0])
+        return opened if opened is not None else self._open(named[0], name, field)
+
+    def _open(self, collection_id: int, name: str, field: str) -> Collection:
         with self._database.reading() as session:
-            row = store.find_collection(session, name)
-        rights.require_collection(name if row is None else row.name, field, called=name)
-        if row is None:
+            row = session.get(CollectionRow, collection_id)
+        if row is None:  # deleted meanwhile
             raise CollectionNotFound(name, field=field)
         with self._opening:
             if row.id not in self._opened:

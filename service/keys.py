@@ -110,8 +110,8 @@ class Keys:
     def exist(self) -> bool:
         """Whether a key was ever made. Revoking the last one does not open what it closed."""
         if not self._exist:  # once there are some, there always are
-            with self._database.reading() as session:
-                self._exist = stored.has_keys(session)
+            with self._database.looking() as connection:
+                self._exist = stored.has_keys(connection)
         return self._exist
 
     def check(self, token: str) -> Rights:
@@ -123,8 +123,8 @@ class Keys:
         given = FORM.fullmatch(token)
         found = None
         if given is not None:
-            with self._database.reading() as session:
-                found = stored.find_key(session, given["id"])
+            with self._database.looking() as connection:
+                found = stored.find_key(connection, given["id"])
         secret = given["secret"] if given is not None else ""
         right = hmac.compare_digest(_digest(secret), found.digest if found is not None else NO_DIGEST)
         now = time.time()

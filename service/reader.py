@@ -224,8 +224,8 @@ class Reader:
         return {row: json.loads(item.metadata) for row, item in items.items()}
 
     def _originals(self, rows: RowArray) -> Mapping[int, bytes]:
-        with self._database.reading() as session:
-            return payload.vectors_by_row(session, self.id, rows.tolist())
+        with self._database.looking() as connection:
+            return payload.vectors_by_row(connection, self.id, rows.tolist())
 
     def _blocks(self) -> Iterator[tuple[RowArray, Vectors]]:
         last = 0

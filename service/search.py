@@ -135,10 +135,10 @@ def _rescored(view: View, queries: Vectors, rows: RowArray, originals: Originals
     profile.count("originals", len(stored))
     vectors = np.zeros((len(wanted), view.codec.dim), np.float32)
     found = np.zeros(len(wanted), np.bool_)
-    for position, row in enumerate(wanted.tolist()):
-        if (original := stored.get(row)) is not None:
-            vectors[position] = decoded([original], view.codec.dim)
-            found[position] = True
+    if stored:
+        places = np.searchsorted(wanted, np.fromiter(stored, np.int64, len(stored)))
+        vectors[places] = decoded(list(stored.values()), view.codec.dim)
+        found[places] = True
     where = where.reshape(rows.shape)
     scores = paired_scores(queries, vectors[where], view.codec.metric)
     return np.where(found[where], scores, -np.inf).astype(np.float32)

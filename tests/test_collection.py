@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session
 
 from models import Metric, TrainingStopped, Vectors, exact_neighbours
 from service.catalog import Catalog
@@ -23,6 +22,7 @@ from service.search import Plan, Stage
 from service.searcher import LOOKS
 from service.span import Span
 from service.store import schema, store
+from service.store.bulk import Reads
 from service.store.database import Database
 from service.store.tables import CodeRow, GenerationRow
 from service.terms import Terms
@@ -109,10 +109,10 @@ def test_a_hit_that_goes_during_the_search_makes_room_for_the_next(
     order = nearest(collection, VECTORS[7], 20)
     doomed, read = iter(order[:times]), store.items_by_row
 
-    def late(session: Session, collection_id: int, rows: Sequence[int]) -> dict[int, store.Item]:
+    def late(database: Reads, collection_id: int, rows: Sequence[int]) -> dict[int, store.Item]:
         if (gone := next(doomed, None)) is not None:
             catalog.open("c").delete([gone])
-        return read(session, collection_id, rows)
+        return read(database, collection_id, rows)
 
     monkeypatch.setattr(store, "items_by_row", late)
     query = Query((Example(vector=VECTORS[7]),), Plan(10, 10, IndexKind.FAISS, Stage.RESCORE))

@@ -67,6 +67,14 @@ class Database:
             yield session
 
     @contextmanager
+    def looking(self) -> Iterator[Connection]:
+        """As `reading`, without a session: for what every search reads, by statements that are made once."""
+        with self.translated_errors(), self.engine.connect() as connection:
+            if not self.is_sqlite:
+                connection.execution_options(isolation_level="REPEATABLE READ")
+            yield connection
+
+    @contextmanager
     def writing(self) -> Iterator[Session]:
         """A session that commits at the end, or rolls back where an exception passes through."""
         with self.translated_errors(), Session(self._writer) as session, session.begin():

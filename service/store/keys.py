@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sqlalchemy import exists, select, update
+from sqlalchemy import bindparam, exists, select, update
 from sqlalchemy.orm import Session
 
+from service.store.bulk import Reads
 from service.store.tables import KeyRow
 
 
@@ -23,16 +24,19 @@ class StoredKey(NamedTuple):
     max_bytes: int | None
 
 
-def find_key(session: Session, key_id: str) -> StoredKey | None:
+SOME_KEY = select(KeyRow.id).limit(1)
+ONE_KEY = select(*(getattr(KeyRow, name) for name in StoredKey._fields)).where(KeyRow.id == bindparam("id"))
+
+
+def find_key(database: Reads, key_id: str) -> StoredKey | None:
     """The key of that id."""
-    columns = [getattr(KeyRow, name) for name in StoredKey._fields]
-    row = session.execute(select(*columns).where(KeyRow.id == key_id)).first()
+    row = database.execute(ONE_KEY, {"id": key_id}).first()
     return None if row is None else StoredKey(*row)
 
 
-def has_keys(session: Session) -> bool:
+def has_keys(database: Reads) -> bool:
     """Whether a key was ever made: rows stay."""
-    return bool(session.scalar(select(exists().where(KeyRow.id.is_not(None)))))
+    return database.execute(SOME_KEY).first() is not None
 
 
 def list_keys(session: Session) -> Sequence[KeyRow]:

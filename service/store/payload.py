@@ -1,23 +1,22 @@
 """The statements over what a row carries: its vector, and its code in each generation. Knows no items and no log."""
 
+import json
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import delete, exists, func, select
+from sqlalchemy import bindparam, delete, exists, func, select
 from sqlalchemy.orm import Session
 
-from service.store.bulk import chunks, insert_rows
+from service.store.bulk import IsGiven, Reads, chunks, insert_rows
 from service.store.tables import CodeRow, VectorRow
 
+VECTORS = select(VectorRow.row_id, VectorRow.vector).where(
+    VectorRow.collection_id == bindparam("collection"), IsGiven(VectorRow.row_id)
+)
 
-def vectors_by_row(session: Session, collection_id: int, row_ids: Sequence[int]) -> dict[int, bytes]:
+
+def vectors_by_row(database: Reads, collection_id: int, row_ids: Sequence[int]) -> dict[int, bytes]:
     """The stored vectors of `row_ids`, without those that are gone."""
-    found: dict[int, bytes] = {}
-    for chunk in chunks(row_ids):
-        statement = select(VectorRow.row_id, VectorRow.vector).where(
-            VectorRow.collection_id == collection_id, VectorRow.row_id.in_(chunk)
-        )
-        found |= dict(session.execute(statement).all())
-    return found
+    return dict(database.execute(VECTORS, {"collection": collection_id, "rows": json.dumps(list(row_ids))}).all())
 
 
 def vectors_after(session: Session, collection_id: int, row_id: int, limit: int) -> list[tuple[int, bytes]]:

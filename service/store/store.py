@@ -1,16 +1,17 @@
 """The statements over collections, items and the log. Knows no vectors' meaning, no transaction's end and no HTTP."""
 
+import json
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Integer, LargeBinary, cast, delete, func, select
+from sqlalchemy import ColumnElement, Integer, LargeBinary, bindparam, cast, delete, func, select
 from sqlalchemy.orm import Session
 
 from service.errors import CollectionNotFound
 from service.span import BYTES, Span, unpacked
 from service.store import payload
-from service.store.bulk import chunks, insert_rows
+from service.store.bulk import IsGiven, Reads, chunks, insert_rows
 from service.store.tables import (
     AliasRow,
     ChangeRow,
@@ -19,6 +20,24 @@ from service.store.tables import (
     GenerationRow,
     ItemRow,
     VectorRow,
+)
+
+EVERY_ITEM = select(
+    ItemRow.item_id,
+    ItemRow.row_id,
+    ItemRow.digest,
+    ItemRow.text,
+    ItemRow.item_metadata,
+    ItemRow.created_at,
+    ItemRow.updated_at,
+    ItemRow.seq,
+    ItemRow.chunks,
+)
+"""In the order of an `Item`'s fields."""
+ITEMS = EVERY_ITEM.where(ItemRow.collection_id == bindparam("collection"), IsGiven(ItemRow.row_id))
+ALIASED = select(AliasRow.collection_id).where(AliasRow.name == bindparam("called")).scalar_subquery()
+NAMES = select(CollectionRow.id, CollectionRow.name).where(
+    (CollectionRow.name == bindparam("called")) | (CollectionRow.id == ALIASED)
 )
 
 
@@ -158,6 +177,12 @@ def found_collection(session: Session, name: str) -> CollectionRow:
     return row
 
 
+def name_of(database: Reads, name: str) -> tuple[int, str] | None:
+    """Id and own name of the collection of that name or alias, and nothing else of it: cheaper."""
+    found = database.execute(NAMES, {"called": name}).first()
+    return None if found is None else (found.id, found.name)
+
+
 def lock_collection(session: Session, collection_id: int, *, skip_locked: bool = False) -> CollectionRow | None:
     """The collection's row under its lock; none where it was deleted or, with `skip_locked`, another has the lock."""
     statement = select(CollectionRow).where(CollectionRow.id == collection_id).with_for_update(skip_locked=skip_locked)
@@ -179,13 +204,10 @@ def items_by_id(session: Session, collection_id: int, ids: Sequence[str]) -> dic
     return found
 
 
-def items_by_row(session: Session, collection_id: int, row_ids: Sequence[int]) -> dict[int, Item]:
+def items_by_row(database: Reads, collection_id: int, row_ids: Sequence[int]) -> dict[int, Item]:
     """The items whose current row is among `row_ids`."""
-    found: dict[int, Item] = {}
-    for chunk in chunks(row_ids):
-        statement = _items(collection_id).where(ItemRow.row_id.in_(chunk))
-        found |= {row.row_id: Item(*row) for row in session.execute(statement)}
-    return found
+    found = database.execute(ITEMS, {"collection": collection_id, "rows": json.dumps(list(row_ids))})
+    return {row.row_id: Item(*row) for row in found}
 
 
 def items_after(session: Session, collection_id: int, row_id: int, limit: int) -> list[Item]:
@@ -309,17 +331,7 @@ def _bytes(collection: CollectionRow, item: Item | Write, rows: int) -> int:
 
 
 def _items(collection_id: int):  # type: ignore[no-untyped-def]
-    return select(
-        ItemRow.item_id,
-        ItemRow.row_id,
-        ItemRow.digest,
-        ItemRow.text,
-        ItemRow.item_metadata,
-        ItemRow.created_at,
-        ItemRow.updated_at,
-        ItemRow.seq,
-        ItemRow.chunks,
-    ).where(ItemRow.collection_id == collection_id)
+    return EVERY_ITEM.where(ItemRow.collection_id == collection_id)
 
 
 def _remove_items(session: Session, collection_id: int, ids: Sequence[str]) -> None:
