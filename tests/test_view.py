@@ -81,9 +81,9 @@ def test_buckets_score_a_tenth_of_base_and_tail_together(tiny_codec: Codec, monk
     budgets: list[int] = []
     search = Segment.search
 
-    def counted(self: Segment, queries: Vectors, k: int, kind: IndexKind, candidates: int) -> Neighbours:
+    def counted(self: Segment, queries: Vectors, k: int, kind: IndexKind, candidates: int, share: float) -> Neighbours:
         budgets.append(candidates)
-        return search(self, queries, k, kind, candidates)
+        return search(self, queries, k, kind, candidates, share)
 
     monkeypatch.setattr(Segment, "search", counted)
     view.search(QUERIES, 10, IndexKind.BUCKETS)
