@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from models.adam import Adam, Moments
 from models.autoencoder import Autoencoder
 
 State = dict[str, Tensor]
@@ -42,15 +43,13 @@ class Checkpoint:
         """Whether a whole epoch was saved."""
         return self.record.exists()
 
-    def save(
-        self, model: Autoencoder, optimizer: torch.optim.Optimizer, epochs: list[Epoch], best: Epoch, best_state: State
-    ) -> None:
+    def save(self, model: Autoencoder, adam: Adam, epochs: list[Epoch], best: Epoch, best_state: State) -> None:
         """Writes the state after `epochs[-1]`."""
         self.folder.mkdir(parents=True, exist_ok=True)
         tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
         tensors |= {f"best.{name}": tensor for name, tensor in best_state.items()}
-        for index, state in optimizer.state_dict()["state"].items():
-            tensors |= {f"adam.{index}.{name}": tensor for name, tensor in state.items()}
+        for place, moments in adam.moments.items():
+            tensors |= {f"adam.{place}.{name}": tensor for name, tensor in moments.items()}
         # The JSON names its weights and is replaced last: a kill between the two leaves the older pair whole.
         weights = f"epoch-{epochs[-1].number}.safetensors"
         save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, self.folder / weights)
@@ -64,20 +63,18 @@ class Checkpoint:
             if old.name != weights:
                 old.unlink()
 
-    def load(
-        self, model: Autoencoder, optimizer: torch.optim.Optimizer, device: torch.device
-    ) -> tuple[list[Epoch], Epoch, State]:
-        """Puts model and optimizer back; returns the curve, its best epoch and that epoch's weights."""
+    def load(self, model: Autoencoder, adam: Adam, device: torch.device) -> tuple[list[Epoch], Epoch, State]:
+        """Puts model and moments back; returns the curve, its best epoch and that epoch's weights."""
         record = json.loads(self.record.read_text())
         parts: dict[str, State] = {"model": {}, "best": {}}
-        moments: dict[int, State] = {}
+        moments: dict[int, Moments] = {}
         for name, tensor in load_file(self.folder / record["weights"], device=str(device)).items():
             part, rest = name.split(".", 1)
             if part == "adam":
-                index, key = rest.split(".", 1)
-                moments.setdefault(int(index), {})[key] = tensor
+                place, key = rest.split(".", 1)
+                moments.setdefault(int(place), {})[key] = tensor
             else:
                 parts[part][rest] = tensor
         model.load_state_dict(parts["model"])
-        optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+        adam.restore(moments)
         return [Epoch(*epoch) for epoch in record["epochs"]], Epoch(*record["best"]), parts["best"]

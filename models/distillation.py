@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from models.adam import Adam
 from models.blocks import mapped
 from models.metric import Metric
 from models.residual import ResidualAutoencoder
@@ -104,7 +105,7 @@ def distilled(
         latents = model.encode(vectors)
     words = model.codebooks.reshape(m * k, dim).clone().requires_grad_()
     weight, bias = torch.eye(dim, device=device).requires_grad_(), torch.zeros(dim, device=device, requires_grad=True)
-    optimizer = torch.optim.Adam([{"params": [words]}, {"params": [weight, bias]}])
+    of_words, of_map = Adam([words]), Adam([weight, bias])
     places = codes + k * torch.arange(m, device=device)
     temperature = SHARPNESS * float((graph.scores[:, 0] - graph.scores[:, -1]).mean().clamp_min(1e-12))
     steps = min(effort.steps, n // 20)
@@ -113,8 +114,6 @@ def distilled(
         done = max(step / steps, (time.monotonic() - began) / seconds)
         if done >= 1:
             break
-        for group, rate in zip(optimizer.param_groups, (WORD_RATE, MAP_RATE), strict=True):
-            group["lr"] = rate * (1 + math.cos(math.pi * done)) / 2
         picked = torch.randint(len(graph.queries), (STEP_QUERIES,), generator=generator).to(device)
         columns = torch.randint(graph.neighbours.shape[1], (STEP_NEAR,), generator=generator).to(device)
         others = torch.randint(n, (STEP_QUERIES, STEP_OTHERS), generator=generator).to(device)
@@ -126,9 +125,10 @@ def distilled(
         found = (model.scores(queries, decoded, metric) / temperature).log_softmax(dim=1)
         disorder = torch.nn.functional.kl_div(found, wanted, reduction="batchmean", log_target=True)
         loss = disorder + (exact - decoded).square().sum(dim=2).mean() / model.dim
-        optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+        falling = (1 + math.cos(math.pi * done)) / 2
+        of_words.step(WORD_RATE * falling)
+        of_map.step(MAP_RATE * falling)
         between()
     with torch.no_grad():
         books = (words @ weight).reshape(m, k, dim)

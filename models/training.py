@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.adam import Adam
 from models.autoencoder import Autoencoder
 from models.checkpoint import Checkpoint, Epoch, copied
 from models.device import device_named
@@ -69,14 +70,14 @@ def train(
     with torch.no_grad():
         model.start(sample, _generator(config.seed, 0, device))
         model.settle(sample)
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+    adam = Adam(model.parameters())
     began, before = time.monotonic(), 0.0
     start_error = _held_out_error(model, held)
     epochs = [Epoch(0, 0.0, start_error, start_error)]
     best, best_state = epochs[0], copied(model.state_dict())
     saved = Checkpoint(checkpoint) if checkpoint is not None else None
     if saved is not None and saved.exists():
-        epochs, best, best_state = saved.load(model, optimizer, device)
+        epochs, best, best_state = saved.load(model, adam, device)
         before = epochs[-1].seconds
 
     told = time.monotonic()
@@ -92,13 +93,10 @@ def train(
         losses = torch.zeros((), device=device)
         for step in range(batches):
             done = _share(config, number - 1 + step / batches, before + time.monotonic() - began)
-            for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate * (1 + math.cos(math.pi * done)) / 2
             x = _batch(vectors, np.sort(shuffled[step * batch_size : (step + 1) * batch_size]), device)
             loss = model.loss(x, generator)
-            optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+            adam.step(config.learning_rate * (1 + math.cos(math.pi * done)) / 2)
             losses += loss.detach()
             if progress is not None and time.monotonic() - told >= TELL_SECONDS:
                 told = time.monotonic()
@@ -110,7 +108,7 @@ def train(
         if epochs[-1].held_out_error < best.held_out_error:
             best, best_state = epochs[-1], copied(model.state_dict())
         if saved is not None:
-            saved.save(model, optimizer, epochs, best, best_state)
+            saved.save(model, adam, epochs, best, best_state)
         if progress is not None:
             progress(_share(config, number, seconds), epochs[-1])
     model.load_state_dict(best_state)

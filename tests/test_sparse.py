@@ -23,6 +23,7 @@ from models import (
     recall,
     train,
 )
+from models.adam import Adam
 from models.configs import SparseConfig, Sparsity
 from models.corruption import Corruption, CorruptionKind
 from models.sparse import SparseAutoencoder
@@ -132,11 +133,10 @@ def test_dead_latents_are_revived() -> None:
         with torch.no_grad():
             model.start(vectors, torch.Generator().manual_seed(0))
             model.offset[::2] -= 4  # out of reach
-        optimizer = torch.optim.Adam(model.parameters(), lr=0.005)
+        adam = Adam(model.parameters())
         for step in range(400):
-            optimizer.zero_grad()
             model.loss(vectors[step % 20 :: 20], torch.Generator()).backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+            adam.step(0.005)
         dead[lift] = (~activity(model, BASE).any(axis=0)).mean()
     assert dead[0.0] >= 0.5
     assert dead[0.02] < 0.1

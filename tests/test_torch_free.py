@@ -67,10 +67,18 @@ def test_the_setting_of_threads_goes_before_that_of_the_environment(
     assert 1 <= int(done.stdout) <= int(used)  # no more than there are cores
 
 
-def test_everything_that_models_offers_can_be_imported() -> None:
-    said = "import models, sys; print('torch' in sys.modules); [getattr(models, name) for name in models.__all__]"
+def test_everything_that_models_offers_can_be_imported_and_trains_without_the_compiler() -> None:
+    said = '''
+import models, numpy, sys
+print("torch" in sys.modules)
+[getattr(models, name) for name in models.__all__]
+vectors = numpy.random.default_rng(0).standard_normal((300, 8), numpy.float32)
+for config in (models.DenseConfig(4), models.ResidualConfig(2)):
+    models.fit(config, vectors, models.Metric.L2, models.TrainingConfig(epochs=2))
+print("torch.optim" in sys.modules, "torch._dynamo" in sys.modules)
+'''
     done = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"
+    assert done.stdout == "False\nTrue False\n"
 
 
 def test_no_module_hides_what_is_offered_under_its_name() -> None:
