@@ -68,7 +68,7 @@ def test_the_setting_of_threads_goes_before_that_of_the_environment(
 
 
 def test_everything_that_models_offers_can_be_imported_and_trains_without_the_compiler() -> None:
-    said = '''
+    said = """
 import models, numpy, sys
 print("torch" in sys.modules)
 [getattr(models, name) for name in models.__all__]
@@ -76,7 +76,7 @@ vectors = numpy.random.default_rng(0).standard_normal((300, 8), numpy.float32)
 for config in (models.DenseConfig(4), models.ResidualConfig(2)):
     models.fit(config, vectors, models.Metric.L2, models.TrainingConfig(epochs=2))
 print("torch.optim" in sys.modules, "torch._dynamo" in sys.modules)
-'''
+"""
     done = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, check=True)
     assert done.stdout == "False\nTrue False\n"
 
