@@ -86,6 +86,7 @@ async def _asked(port: int, run: "_Run") -> Asked:
     found.cpu, found.seconds = time.process_time() - cpu, time.perf_counter() - run.began
     for transport, _ in opened:
         transport.close()
+    await asyncio.sleep(0)  # which they do now
     if run.failed is not None:
         raise RuntimeError(run.failed)
     return found

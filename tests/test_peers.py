@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from threading import Thread
 
 import numpy as np
@@ -22,28 +23,34 @@ def echo() -> Iterator[int]:
     loop, ready = asyncio.new_event_loop(), list[asyncio.Server]()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while head := await reader.readuntil(b"\r\n\r\n"):
-            body = await reader.readexactly(int(head.partition(b"Content-Length: ")[2].split(b"\r\n")[0]))
-            status = b"503 Busy" if body == b"refuse" else b"200 OK"
-            writer.write(b"HTTP/1.1 " + status + b"\r\ncontent-length: %d\r\n\r\n" % len(body) + body[:2])
-            await writer.drain()
-            await asyncio.sleep(0.001)
-            writer.write(body[2:])
+        with closing(writer), suppress(asyncio.IncompleteReadError, ConnectionError):
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                body = await reader.readexactly(int(head.partition(b"Content-Length: ")[2].split(b"\r\n")[0]))
+                status = b"503 Busy" if body == b"refuse" else b"200 OK"
+                writer.write(b"HTTP/1.1 " + status + b"\r\ncontent-length: %d\r\n\r\n" % len(body) + body[:2])
+                await writer.drain()
+                await asyncio.sleep(0.001)
+                writer.write(body[2:])
 
     async def start() -> int:
         ready.append(await asyncio.start_server(answer, "127.0.0.1", 0))
         port: int = ready[0].sockets[0].getsockname()[1]
         return port
 
+    async def end() -> None:
+        ready[0].close()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await asyncio.sleep(0)  # what was closed comes to its end
+
     thread = Thread(target=loop.run_forever)
     thread.start()
     yield asyncio.run_coroutine_threadsafe(start(), loop).result()
+    asyncio.run_coroutine_threadsafe(end(), loop).result()
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
-    for task in asyncio.all_tasks(loop):
-        task.cancel()
-    ready[0].close()
-    loop.run_until_complete(asyncio.sleep(0))
     loop.close()
 
 
