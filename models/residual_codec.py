@@ -141,21 +141,46 @@ class ResidualCodec(Codec):
         (q, c) `squares` not even the sum of its codewords is: their products with the query are looked up.
         """
         q, c, width = codes.shape
-        x = np.asarray(self.checked(queries), np.float64)
-        if self.metric is Metric.L2:
-            x = x - self._mean
-        projected = np.asarray(self._scale * (x @ self._principal), np.float32)
+        x = self._centred(queries)
+        projected = np.asarray(x @ self._principal, np.float32)
         if squares is None:
             z = self.stored_latents(codes.reshape(q * c, width))
             products, squares = (z.reshape(q, c, -1) @ projected[:, :, None])[:, :, 0], self._squares(z).reshape(q, c)
         else:
             products = np.stack([self._looked_up(*pair) for pair in zip(projected, codes, strict=True)])
+        return self._scored(x, products, squares)
+
+    def completed(
+        self, queries: Vectors, products: NDArray[np.float32], shares: NDArray[np.float32], squares: NDArray[np.float32]
+    ) -> Scores:
+        """`scores` from (q, c) products of `points` with candidates and their shares of |z|^2, and the sums of `shares`."""
+        found = products + shares
+        return self._scored(self._centred(queries), self._scale * found if self.metric is Metric.L2 else found, squares)
+
+    @cached_property
+    def shares(self) -> NDArray[np.float32]:
+        """(M, 256) what each codeword adds to <p, (z, |z|^2)> of a point p for <P^T x, z>, and under l2 for <h, z>."""
+        lengths = np.asarray(self.tensors["lengths"], np.float32)
+        if self.metric is Metric.L2:
+            return np.asarray(lengths / 2, np.float32)
+        if self.metric is Metric.IP:
+            return np.zeros_like(lengths)
+        mean = np.asarray(self._mean @ self._principal, np.float32)
+        return np.asarray(2 * self._pull * (self.codebooks @ mean) + self._pull * self._scale * lengths, np.float32)
+
+    def _centred(self, queries: Vectors) -> Doubles:
+        x = np.asarray(self.checked(queries), np.float64)
+        return x - self._mean if self.metric is Metric.L2 else x
+
+    def _scored(self, x: Doubles, products: NDArray[np.float32], squares: NDArray[np.float32]) -> Scores:
+        """Of <P^T x, z>, x being less the mean under l2."""
+        products = np.asarray(self._scale * products, np.float32)
         if self.metric is Metric.L2:
             return np.asarray((2 * products - squares - np.square(x).sum(axis=1)[:, None]).clip(max=0), np.float32)
-        products = products + (x @ self._mean)[:, None]
+        moved = products + (x @ self._mean)[:, None]
         if self.metric is Metric.IP:
-            return np.asarray(products, np.float32)
-        return np.asarray((products / np.sqrt(squares)).clip(-1, 1), np.float32)
+            return np.asarray(moved, np.float32)
+        return np.asarray((moved / np.sqrt(squares)).clip(-1, 1), np.float32)
 
     def squares(self, codes: Codes) -> NDArray[np.float32]:
         """(n, M) codes to the (n,) squared lengths that `scores` divides by or takes away."""

@@ -78,6 +78,8 @@ def search(
     if plan.stage is Stage.SHORTLIST:
         return top(shortlist.scores, shortlist.rows, plan.k)
     by_codes = flat or plan.stage is Stage.REFINE
+    if by_codes and view.scored and also is None:
+        return top(shortlist.scores, shortlist.rows, plan.k)
     rows, k = (shortlist.rows, plan.k) if also is None else (joined(shortlist.rows, also), plan.k + also.shape[1])
     with profile.stage("refine" if by_codes else "rescore"):
         return reordered(view, queries, rows, k, None if by_codes else originals, profile, deadline)

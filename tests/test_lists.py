@@ -87,7 +87,7 @@ def test_scores_are_the_codecs_own(index: AdditiveIndex) -> None:
 def test_buckets_score_every_code_by_the_codecs_own_score(index: AdditiveIndex) -> None:
     found = BucketIndex(index).search(QUERIES, K, LIVE, N).neighbours
     assert recall(found.rows, truth_of(index.codec)).mean() == 1
-    assert (found.scores >= index.search(QUERIES, K, LIVE).scores).all()
+    np.testing.assert_array_less(index.search(QUERIES, K, LIVE).scores, found.scores + 1e-3)
 
 
 def test_mapped_files_answer_alike_and_leave_codes_on_the_disk(index: AdditiveIndex, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ QUERY_BLOCK, BLOCK_NUMBERS = 512, 4_000_000
 """Queries handed to FAISS at once, and numbers: it asks for a query's once for each byte."""
 LENGTH_BLOCK = 8_192
 """Codes whose lengths are worked out at once."""
+Looked = tuple[NDArray[np.int64], NDArray[np.float32]]
 FILES = INDEX, SQUARES = "index", "squares.npy"
 
 
@@ -37,7 +38,18 @@ class AdditiveIndex:
         self.codec: ResidualCodec = codec
         self._index = _filled(codec, codes)
         self._squares = codec.squares(codes)
-        self.codes = ListedCodes(self._index, codec.code_bytes)
+        self._take()
+
+    def _take(self) -> None:
+        """What is known of the lists once they are there."""
+        self.codes = ListedCodes(self._index, self.codec.code_bytes)
+        shares = self.codec.shares
+        if _keeps_lengths(self.codec):
+            centroids = faiss.vector_to_array(self._index.pq.centroids).reshape(self._index.pq.M, 256, -1)
+            shares = np.concatenate((shares, centroids[-1:, :, -1] / 2))
+        self._shares = shares.ravel()
+        """(bytes of an entry * 256,) what each adds to FAISS's product"""
+        self._offsets = 256 * np.arange(len(shares))
 
     @classmethod
     def mapped(cls, codec: Codec, folder: Path) -> "AdditiveIndex":
@@ -45,7 +57,7 @@ class AdditiveIndex:
         index = cls(codec, np.empty((0, codec.code_bytes), np.uint8))
         index._index = faiss.read_index(str(folder / INDEX), faiss.IO_FLAG_MMAP)
         index._squares = np.load(folder / SQUARES, mmap_mode="r")
-        index.codes = ListedCodes(index._index, codec.code_bytes)
+        index._take()
         return index
 
     @staticmethod
@@ -84,11 +96,13 @@ class AdditiveIndex:
         """
         alive = int(np.bitwise_count(live).sum())
         lists = -(-LISTS * self.scanned(alive, share) // max(1, alive))
-        slots = self._looked(queries, k, live, lists)
+        slots, products = self._looked(queries, k, live, lists)
         short = slots[:, min(k, alive) - 1] < 0
         if alive and lists < LISTS and short.any():
-            slots[short] = self._looked(queries[short], k, live, LISTS)
-        best = top(self.scores(queries, slots), slots, k)
+            slots[short], products[short] = self._looked(queries[short], k, live, LISTS)
+        shares = self._shares[self.codes.entries(slots) + self._offsets].sum(axis=2)
+        scores = self.codec.completed(queries, products, shares, self._squares[slots])
+        best = top(np.where(slots < 0, np.float32(-np.inf), scores), slots, k)
         return Neighbours(np.where(np.isneginf(best.scores), -1, best.rows), best.scores)
 
     def near(self, queries: Vectors, slots: NDArray[np.int64]) -> Scores:
@@ -100,8 +114,8 @@ class AdditiveIndex:
         scores = self.codec.scores(queries, self.codes[slots], self._squares[slots])
         return np.where(slots < 0, np.float32(-np.inf), scores)
 
-    def _looked(self, queries: Vectors, k: int, live: NDArray[np.uint8], lists: int) -> NDArray[np.int64]:
-        """(q, D) queries to the (q, DEEPER k) best slots in so many lists, as FAISS ranks them."""
+    def _looked(self, queries: Vectors, k: int, live: NDArray[np.uint8], lists: int) -> Looked:
+        """(q, D) queries to the (q, DEEPER k) best slots in so many lists, as FAISS ranks them, and its products."""
         faiss.omp_set_num_threads(1)  # it holds for the calling thread only; searches use the cores side by side
         points = self.codec.points(queries)
         bitmap = faiss.IDSelectorBitmap(len(self), faiss.swig_ptr(live))
@@ -110,10 +124,11 @@ class AdditiveIndex:
         size = max(1, min(QUERY_BLOCK, BLOCK_NUMBERS // self._index.d))
         copies = self._index.pq.M
         found = [
-            self._index.search(np.tile(points[start : start + size], copies), wide, params=parameters)[1]
+            self._index.search(np.tile(points[start : start + size], copies), wide, params=parameters)
             for start in range(0, len(points), size)
         ]
-        return np.concatenate(found)
+        slots = np.concatenate([slots for _, slots in found])
+        return slots, np.where(slots < 0, np.float32(0), np.concatenate([products for products, _ in found]))
 
 
 def _filled(codec: ResidualCodec, codes: Codes) -> faiss.IndexIVFPQ:

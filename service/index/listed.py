@@ -32,17 +32,21 @@ class ListedCodes:
         self._bytes: Codes = np.ctypeslib.as_array((ctypes.c_uint8 * (end - lowest)).from_address(lowest))
         self._shifts = starts - lowest - (self._ends - sizes[filled]) * index.code_size
         """(l,) from a place times the bytes of an entry to where the code is"""
-        self._columns = np.arange(code_bytes)
+        self._code_bytes = code_bytes
 
     def __len__(self) -> int:
         return len(self._place)
 
     def __getitem__(self, slots: NDArray[np.int64] | slice) -> Codes:
         """Slots of any shape to (..., code_bytes), a copy."""
+        return self.entries(slots)[..., : self._code_bytes]
+
+    def entries(self, slots: NDArray[np.int64] | slice) -> Codes:
+        """Slots of any shape to (..., code_size): codes and what the index keeps behind them, a copy."""
         place = self._place[slots].astype(np.int64)
         at = place * self._index.code_size + self._shifts[np.searchsorted(self._ends, place, side="right")]
-        codes: Codes = self._bytes[at[..., None] + self._columns]
-        return codes
+        entries: Codes = self._bytes[at[..., None] + np.arange(self._index.code_size)]
+        return entries
 
     @property
     def ram_bytes(self) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models import Codec, Codes, Neighbours, Scores, Vectors, merged
+from models import Codec, Codes, Neighbours, ResidualCodec, Scores, Vectors, merged
 from service.index.segment import IndexKind, RowArray, Segment
 
 SMALLEST_TAIL = 4_096
@@ -59,6 +59,11 @@ class View:
     def mapped_bytes(self) -> int:
         """Those of them that are in a file."""
         return self.base.mapped_bytes + self.tail.mapped_bytes
+
+    @property
+    def scored(self) -> bool:
+        """Whether the scores of a shortlist are the codec's own, as `scores` has them."""
+        return isinstance(self.codec, ResidualCodec)
 
     def live_rows(self) -> RowArray:
         """(len(self),), ascending."""
