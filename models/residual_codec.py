@@ -74,12 +74,12 @@ class ResidualCodec(Codec):
 
     @property
     def ram_bytes(self) -> int:
-        """Bytes of codebooks, as they are, as they are saved and as an index reads them, and of the projection.
+        """Bytes of codebooks, as they are and as they are saved, and of the projection; an index counts its own copy.
 
         From its first vector on, a process that encodes holds models/additive.py's tables too.
         """
         held = sum(tensor.nbytes for tensor in self.tensors.values())
-        return held + 2 * self.codebooks.nbytes + self.tensors["lengths"].nbytes + self._principal.nbytes
+        return held + self.codebooks.nbytes + self._principal.nbytes
 
     def latents(self, vectors: Vectors) -> Vectors:
         """(n, dim) to their (n, D) principal components."""
@@ -153,7 +153,7 @@ class ResidualCodec(Codec):
     def completed(
         self, queries: Vectors, products: NDArray[np.float32], shares: NDArray[np.float32], squares: NDArray[np.float32]
     ) -> Scores:
-        """`scores` from (q, c) products of `points` with candidates and their shares of |z|^2, and the sums of `shares`."""
+        """`scores` from (q, c) products of `points` with candidates and the sums of their `shares`."""
         found = products + shares
         return self._scored(self._centred(queries), self._scale * found if self.metric is Metric.L2 else found, squares)
 
