@@ -110,12 +110,13 @@ def traces(settings: Settings) -> "Traces | None":
 
 def encoders(settings: Settings) -> Mapping[str, TextEncoder]:
     """The text encoders that the settings allow, by name; models are loaded when first used."""
-    from service.text.openai import OpenAIEncoder
     from service.text.sentence import SentenceEncoder
     from service.text.tfidf import TfidfEncoder
 
     found: list[TextEncoder] = [SentenceEncoder(settings.sentence_model), TfidfEncoder(settings.tfidf_dimension)]
     if settings.openai_url is not None and settings.openai_model is not None:
+        from service.text.openai import OpenAIEncoder
+
         key = settings.openai_api_key.get_secret_value() if settings.openai_api_key is not None else None
         found.append(OpenAIEncoder(settings.openai_url, settings.openai_model, key))
     return {encoder.name: encoder for encoder in found}

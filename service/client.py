@@ -1,4 +1,7 @@
-"""The REST API as Python calls. Knows HTTP and JSON, and nothing of files, terminals or what the server does inside."""
+"""The REST API as Python calls. Knows HTTP and JSON, and nothing of files, terminals or what the server does inside.
+
+httpx is imported with the first client: the server and its jobs, which know only the errors, start without it.
+"""
 
 import json
 import time
@@ -7,10 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from ipaddress import ip_address
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import httpx
+if TYPE_CHECKING:
+    import httpx
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 600.0
@@ -43,7 +47,7 @@ class ServerRefused(ClientError):
         """The whole problem, such as `errors` and `committed_through_line`."""
 
     @classmethod
-    def of(cls, answer: httpx.Response) -> "ServerRefused":
+    def of(cls, answer: "httpx.Response") -> "ServerRefused":
         """The error of an answer whose status is 400 or more."""
         try:
             problem = json.loads(answer.content)
@@ -63,6 +67,8 @@ class Client:
     """
 
     def __init__(self, url: str, api_key: str | None = None) -> None:
+        import httpx
+
         self.url = url.rstrip("/")
         api_key = (api_key or "").strip()
         if not (api_key.isascii() and api_key.isprintable()):
@@ -222,6 +228,8 @@ class Client:
     @contextmanager
     def _told(self) -> Iterator[None]:
         """Says in a ClientError why there is no answer."""
+        import httpx
+
         try:
             yield
         except httpx.ConnectError as error:
@@ -231,7 +239,7 @@ class Client:
         except httpx.HTTPError as error:
             raise ServerUnreachable(f"the connection to {self.url} broke: {error}") from error
 
-    def _sent(self, method: str, path: str, **request: Any) -> httpx.Response:
+    def _sent(self, method: str, path: str, **request: Any) -> "httpx.Response":
         """The answer, where it is no error."""
         with self._told():
             answer = self._http.request(method, path, **request)

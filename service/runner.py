@@ -34,9 +34,8 @@ PAUSE_SECONDS = 1
 """After a look that failed."""
 REPORT_SECONDS = 0.5
 """Between two reports of a running job."""
-BEAT_SECONDS = 3
-LEASE_SECONDS = 30
-"""Without a beat for so long, a runner is taken for gone."""
+BEATS = 10
+"""In the seconds of a lease: a runner that misses so many in a row is taken for gone."""
 TIDY_SECONDS = 60
 PUT_BACK = (os.EX_TEMPFAIL, -signal.SIGTERM, -signal.SIGINT)
 """How a job's process ends that is to be started again: the database was away, or the whole group was told to end."""
@@ -120,7 +119,8 @@ class Runner:
 
     def _beat(self) -> None:
         now = time.monotonic()
-        if now - self._last_beat < BEAT_SECONDS:
+        lease = self._settings.lease_seconds
+        if now - self._last_beat < lease / BEATS:
             return
         self._last_beat = now
         seen = self._beats
@@ -128,8 +128,8 @@ class Runner:
         for claim, beat in self._jobs.beat(self._owner).items():
             before, since = seen.get(claim, (beat, now))
             self._beats[claim] = (beat, since if beat == before else now)
-            if now - self._beats[claim][1] > LEASE_SECONDS:
-                log.warning("job %s has not been heard of for %s seconds; taking it up", claim.job_id, LEASE_SECONDS)
+            if now - self._beats[claim][1] > lease:
+                log.warning("job %s has not been heard of for %s seconds; taking it up", claim.job_id, lease)
                 self._jobs.requeue(claim, crashed=True)
 
     def _look(self) -> None:

@@ -116,6 +116,12 @@ class Settings(BaseSettings):
         1, ge=0, description="Codecs published before the present one whose codes are kept for a rollback"
     )
     max_jobs: int = Field(1, ge=1, description="Jobs that run at the same time")
+    lease_seconds: int = Field(
+        30,
+        ge=3,
+        description="Seconds of silence after which a server is taken for gone and others over the same database take "
+        "up its jobs; the same on all of them",
+    )
     pictures: bool = Field(True, description="Draw pictures of every training, where the extra plots is installed")
 
     max_body_bytes: int = Field(

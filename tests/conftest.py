@@ -126,7 +126,7 @@ class Server:
             job = self.get(f"/jobs/{job_id}")
             if job["state"] not in ("queued", "running"):
                 return job
-            time.sleep(0.05)
+            time.sleep(0.1)
         raise AssertionError(f"job {job_id} did not end: {self.get(f'/jobs/{job_id}')}\n{self.log.read_text()}")
 
     def trained(self, collection: str, **body: Any) -> Any:
@@ -139,7 +139,7 @@ class Server:
             answer = self.post("/search", {"collection": collection, "vector": [0.5] * self.dimension(collection)})
             if answer["generation"] == generation:
                 return job["result"]
-            time.sleep(0.02)
+            time.sleep(0.05)
         raise AssertionError("the new generation was not served")
 
     def dimension(self, collection: str) -> int:

@@ -1,6 +1,7 @@
 """Contracts, certificates and rollbacks over HTTP and by the command line, and while others write and search."""
 
 import itertools
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Event
@@ -139,6 +140,7 @@ def writing(server: Server, name: str, rows: range, over: Event) -> tuple[set[st
         generations.add(answers[0]["generation"])
         if over.is_set():
             return there, generations
+        time.sleep(0.02)  # jobs go after requests: let them end
     raise AssertionError("rows are not empty")
 
 

@@ -11,7 +11,7 @@ def test_importing_opens_nothing_and_the_client_loads_nothing_heavy() -> None:
     program = (
         "import sys, threading, os; before = set(os.listdir('.'));"
         "import service.cli, service.client, service.settings;"
-        "heavy = {'torch', 'faiss', 'sqlalchemy', 'fastapi', 'sentence_transformers'} & set(sys.modules);"
+        "heavy = {'torch', 'faiss', 'sqlalchemy', 'fastapi', 'httpx', 'sentence_transformers'} & set(sys.modules);"
         "import service.api.app;"
         "assert threading.active_count() == 1, threading.enumerate();"
         "assert set(os.listdir('.')) == before;"

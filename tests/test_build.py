@@ -138,7 +138,7 @@ def test_the_second_run_does_nothing_and_one_more_file_encodes_only_itself(tmp_p
 
     said = built(tmp_path / "*.npy", "--output", out, *FAST, "--retrain")
     assert (said["codec"], said["encoded"]) == ("trained", N + 400)
-    said = built(tmp_path / "b.npy", "--output", tmp_path / "other", "--codec-from", out, "--shard-rows", "300")
+    said = built(tmp_path / "b.npy", "--output", tmp_path / "other", "--codec-from", out, *FAST[4:])
     assert (said["codec"], said["items"]) == ("taken", 400)
     assert "--retrain" in built(tmp_path / "*.npy", "--output", out, "--bytes", "4", code=1)
 
