@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
 from hypothesis import given
@@ -99,6 +100,7 @@ def test_mapped_files_answer_alike_and_leave_codes_on_the_disk(index: AdditiveIn
     assert np.array_equal(ours.rows, theirs.rows)
     assert np.array_equal(ours.scores, theirs.scores)
     assert np.array_equal(mapped.codes[:], codes)
+    assert faiss.downcast_InvertedLists(mapped._index.invlists).prefetch_nthread == 0
     stored = 8 + int(index.codec.metric is Metric.L2)
     tables = stored * 256 * (DIM + 1) * 4
     assert index.ram_bytes == mapped.ram_bytes == N * (stored + 8 + 4 + 4) + tables

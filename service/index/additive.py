@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import Codec, Codes, Metric, Neighbours, ProductSpace, ResidualCodec, Scores, Vectors, top
-from service.index.listed import ListedCodes
+from service.index.listed import ListedCodes, mapped_lists
 
 LISTS = 256
 DEEPER, FEWEST_FOUND = 2, 100
@@ -55,7 +55,7 @@ class AdditiveIndex:
     def mapped(cls, codec: Codec, folder: Path) -> "AdditiveIndex":
         """The index in files that `write` made. Codes stay in the files: processes that map them share their pages."""
         index = cls(codec, np.empty((0, codec.code_bytes), np.uint8))
-        index._index = faiss.read_index(str(folder / INDEX), faiss.IO_FLAG_MMAP)
+        index._index = mapped_lists(folder / INDEX)
         index._squares = np.load(folder / SQUARES, mmap_mode="r")
         index._take()
         return index

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import Codec, Codes, FloatSpace, Metric, Neighbours, ProductSpace, ScalarSpace, Scores, Vectors
+from service.index.listed import mapped_lists
 
 INDEX = "index"
 SCALAR_TYPES = {
@@ -35,8 +36,9 @@ class FaissIndex:
         """The index in a file that `write` made. Codes stay in the file: processes that map it share its pages."""
         index = object.__new__(cls)
         index.codec = codec
-        listed = isinstance(codec.space, ProductSpace)  # FAISS maps inverted lists one way, flat codes another
-        index._index = faiss.read_index(str(folder / INDEX), faiss.IO_FLAG_MMAP if listed else faiss.IO_FLAG_MMAP_IFC)
+        path = folder / INDEX  # FAISS maps inverted lists one way, flat codes another
+        listed = isinstance(codec.space, ProductSpace)
+        index._index = mapped_lists(path) if listed else faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
         index.codes = index._stored()
         return index
 

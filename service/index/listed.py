@@ -1,12 +1,21 @@
 """Codes where FAISS keeps them, in inverted lists, by slot. Knows no codec and no search."""
 
 import ctypes
+from pathlib import Path
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from models import Codes
+
+
+def mapped_lists(path: Path) -> faiss.IndexIVF:
+    """An index of inverted lists, which stay in its file."""
+    index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
+    # It would start threads at every search, to read ahead what the kernel has in its cache anyway: 2.7 ms of 3.7.
+    faiss.downcast_InvertedLists(index.invlists).prefetch_nthread = 0
+    return index
 
 
 class ListedCodes:
