@@ -70,7 +70,7 @@ class ResidualCodec(Codec):
     @property
     def space(self) -> ProductSpace:
         """A byte's point is its codeword and its share of |z|^2; a score adds up M products with one query."""
-        return ProductSpace(np.concatenate((self.codebooks, self.tensors["lengths"][:, :, None]), 2), additive=True)
+        return ProductSpace(np.concatenate((self.codebooks, self.tensors["lengths"][:, :, None]), 2))
 
     @property
     def ram_bytes(self) -> int:
@@ -193,10 +193,6 @@ class ResidualCodec(Codec):
         """The products of (D,) numbers with the (c,) sums of codewords."""
         products = self.codebooks.reshape(-1, self.codebooks.shape[2]) @ projected
         return np.asarray(products[codes + CODEWORDS * np.arange(self.code_bytes)].sum(axis=1), np.float32)
-
-    def point_scores(self, point: Vectors, stored: Vectors) -> Scores:
-        """The score of (c, D) sums of codewords for one (D + 1,) point."""
-        return np.asarray(stored @ point[:-1] + point[-1] * np.einsum("cd,cd->c", stored, stored), np.float32)
 
     def bucket_keys(self, codes: Codes, bits: int = WIDEST_BUCKET_KEY) -> NDArray[np.uint16]:
         """(n, M) codes to (n, 1): the first byte, or the first two."""

@@ -27,12 +27,13 @@ class ScalarSpace:
 
 @dataclass(frozen=True)
 class ProductSpace:
-    """Each byte of a code picks one of 256 points of its own; what is compared are the points side by side."""
+    """Each byte of a code picks one of 256 points of its own; what is compared are the points side by side.
+
+    Those of a residual code add up instead: each is multiplied with the whole query, of the same width.
+    """
 
     centroids: NDArray[np.float32]
     """(bytes, 256, width)"""
-    additive: bool = False
-    """The points add up to one vector: each is multiplied with the whole query, of the same width."""
 
 
 @dataclass(frozen=True)
