@@ -45,10 +45,12 @@ class ResidualCodec(Codec):
         shapes = self._shapes(components)
         if {name: tensor.shape for name, tensor in tensors.items()} != shapes:
             raise DamagedCodec(f"the weights do not fit their configuration: {sorted(shapes)} of other shapes")
-        self.tensors = tensors
-        """As they are saved."""
+        self._saved = {name: tensor for name, tensor in tensors.items() if name != "codebooks"}
+        self._saved_type = tensors["codebooks"].dtype
         self.codebooks = np.asarray(tensors["codebooks"], np.float32)
         """(M, 256, D)"""
+        self.lengths = np.asarray(tensors["lengths"], np.float32)
+        """(M, 256) what each codeword adds to |z|^2, about"""
         self.weights = np.asarray(tensors["weights"], np.float64)
         """(D,) what an error along each component counts while codes are chosen"""
         self._mean, self._scale = np.asarray(tensors["mean"], np.float64), float(tensors["scale"])
@@ -68,17 +70,22 @@ class ResidualCodec(Codec):
         return cls(model.config, model.dim, metric, tensors)
 
     @property
+    def tensors(self) -> Tensors:
+        """As they are saved: codebooks in float16, which is not kept beside the same numbers in float32."""
+        return {**self._saved, "codebooks": self.codebooks.astype(self._saved_type, copy=False)}
+
+    @property
     def space(self) -> ProductSpace:
         """A byte's point is its codeword and its share of |z|^2; a score adds up M products with one query."""
-        return ProductSpace(np.concatenate((self.codebooks, self.tensors["lengths"][:, :, None]), 2))
+        return ProductSpace(np.concatenate((self.codebooks, self.lengths[:, :, None]), 2))
 
     @property
     def ram_bytes(self) -> int:
-        """Bytes of codebooks, as they are and as they are saved, and of the projection; an index counts its own copy.
+        """Bytes of codebooks, of the projection as it is and as it is saved, and of what is small beside them.
 
         From its first vector on, a process that encodes holds models/additive.py's tables too.
         """
-        held = sum(tensor.nbytes for tensor in self.tensors.values())
+        held = sum(tensor.nbytes for tensor in self._saved.values())
         return held + self.codebooks.nbytes + self._principal.nbytes
 
     def latents(self, vectors: Vectors) -> Vectors:
@@ -99,7 +106,9 @@ class ResidualCodec(Codec):
             against, length = x @ self._principal, 0.0
         else:
             against, length = (x - 2 * self._pull * self._mean) @ self._principal, -self._pull * self._scale
-        return np.pad(against, ((0, 0), (0, 1)), constant_values=length).astype(np.float32)
+        points = np.full((len(x), against.shape[1] + 1), length, np.float32)
+        points[:, :-1] = against
+        return points
 
     def stored_latents(self, codes: Codes) -> Vectors:
         """(n, b) codes, b at most M, to the (n, D) sums of their codewords."""
@@ -160,13 +169,14 @@ class ResidualCodec(Codec):
     @cached_property
     def shares(self) -> NDArray[np.float32]:
         """(M, 256) what each codeword adds to <p, (z, |z|^2)> of a point p for <P^T x, z>, and under l2 for <h, z>."""
-        lengths = np.asarray(self.tensors["lengths"], np.float32)
         if self.metric is Metric.L2:
-            return np.asarray(lengths / 2, np.float32)
+            return np.asarray(self.lengths / 2, np.float32)
         if self.metric is Metric.IP:
-            return np.zeros_like(lengths)
+            return np.zeros_like(self.lengths)
         mean = np.asarray(self._mean @ self._principal, np.float32)
-        return np.asarray(2 * self._pull * (self.codebooks @ mean) + self._pull * self._scale * lengths, np.float32)
+        return np.asarray(
+            2 * self._pull * (self.codebooks @ mean) + self._pull * self._scale * self.lengths, np.float32
+        )
 
     def _centred(self, queries: Vectors) -> Doubles:
         x = np.asarray(self.checked(queries), np.float64)

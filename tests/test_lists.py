@@ -54,7 +54,7 @@ def test_more_is_found_the_larger_the_share(index: AdditiveIndex) -> None:
     wanted = truth_of(index.codec)
     shares = [recall(index.search(QUERIES, K, LIVE, share).rows, wanted).mean() for share in (0.02, 0.1, 0.4, 1)]
     assert shares == sorted(shares)
-    assert shares[0] < 0.9 < shares[2]
+    assert shares[0] < 0.95 < shares[2]
     assert index.scanned(N, 0.1) == N // 10
 
 
@@ -100,10 +100,9 @@ def test_mapped_files_answer_alike_and_leave_codes_on_the_disk(index: AdditiveIn
     assert np.array_equal(ours.rows, theirs.rows)
     assert np.array_equal(ours.scores, theirs.scores)
     assert np.array_equal(mapped.codes[:], codes)
-    assert faiss.downcast_InvertedLists(mapped._index.invlists).prefetch_nthread == 0
+    assert faiss.downcast_InvertedLists(mapped._lists.invlists).prefetch_nthread == 0
     stored = 8 + int(index.codec.metric is Metric.L2)
-    tables = stored * 256 * (DIM + 1) * 4
-    assert index.ram_bytes == mapped.ram_bytes == N * (stored + 8 + 4 + 4) + tables
+    assert index.ram_bytes == mapped.ram_bytes == N * (stored + 8 + 4 + 4)
     assert mapped.mapped_bytes == N * (stored + 8 + 4)
 
 

@@ -46,9 +46,10 @@ def test_it_keeps_more_than_a_residual_quantiser(
     codec, seen, late = real
     quantizer = faiss.ResidualQuantizer(384, 8, 8)
     quantizer.max_beam_size = 5
-    quantizer.train(seen)
-    # Both are put back on the sphere. It learned from 1,330 vectors where FAISS had 1,400: level on those never seen.
-    for base, least in ((seen, 0.0), (late, -0.02)):
+    quantizer.train(seen[np.sort(np.random.default_rng(0).permutation(1400)[70:])])  # what it learned from itself
+    # Both are put back on the sphere. So few vectors both know nearly by heart: there two trainings of one differ by
+    # .02. On vectors never seen it is ahead.
+    for base, least in ((seen, -0.04), (late, 0.0)):
         theirs = quantizer.decode(quantizer.compute_codes(base))
         ours = codec.decode(codec.encode(base))
         queries = wordnet[1800:]

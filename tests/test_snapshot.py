@@ -246,7 +246,7 @@ def test_what_is_cut_short_or_missing_is_refused(whole: Whole, caplog: pytest.Lo
 @pytest.mark.parametrize(
     ("field", "value", "reason"),
     [
-        ("format", 1, "it is of format 1; this program reads 2"),
+        ("format", 1, "it is of format 1; this program reads 3"),
         ("fingerprint", "another", "it is of the codec another, published is "),
         ("applied_seq", 150, "its manifest.json is that of 1-150"),
         ("more", 1, "its manifest.json cannot be read: "),

@@ -10,7 +10,7 @@ from service.errors import DamagedGeneration
 from service.files import damaged, write_json
 
 NAME = "manifest.json"
-FORMAT = 2
+FORMAT = 3
 """Of the folder; another one is refused."""
 
 

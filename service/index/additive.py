@@ -7,16 +7,17 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from models import Codec, Codes, Metric, Neighbours, ProductSpace, ResidualCodec, Scores, Vectors, top
+from models import Codec, Codes, Metric, Neighbours, ResidualCodec, Scores, Vectors, top
 from service.index.listed import ListedCodes, mapped_lists
 
-LISTS = 256
+CODEWORDS = 256
+"""Of a byte, and so many lists."""
 DEEPER, FEWEST_FOUND = 2, 100
 """Slots that FAISS finds for each that is wanted, and the fewest: it knows lengths of codes by their shares only."""
 FEWEST_SCANNED = 10_000
 """Codes looked at however small the share is: so few cost less than all the rest of a search."""
-QUERY_BLOCK, BLOCK_NUMBERS = 512, 4_000_000
-"""Queries handed to FAISS at once, and numbers: it asks for a query's once for each byte."""
+QUERY_BLOCK = 256
+"""Queries whose tables are made at once, by one look at the codebooks: 8 MB of 32 tables each."""
 LENGTH_BLOCK = 8_192
 """Codes whose lengths are worked out at once."""
 Looked = tuple[NDArray[np.int64], NDArray[np.float32]]
@@ -26,8 +27,10 @@ FILES = INDEX, SQUARES = "index", "squares.npy"
 class AdditiveIndex:
     """An immutable index over n codes of one byte a step; slot i is code i.
 
-    FAISS's own lists of additive codes take no selector. A product quantiser over as many copies of the query as there
-    are bytes, whose i-th table is the i-th codebook, adds up the same products: <q, c_1> + ... + <q, c_p>.
+    FAISS's own lists of additive codes take no selector; those of product codes do, and scanning them is adding up a
+    number for each byte out of its table. So the lists are those of a product quantiser of one number a byte, which is
+    handed <p, c_1>, ..., <p, c_M> of all codewords as its centroids and asked with ones. The codebooks are the codec's
+    own, and a product of matrices makes the tables of many queries.
     """
 
     files = FILES
@@ -36,26 +39,26 @@ class AdditiveIndex:
         if not isinstance(codec, ResidualCodec):
             raise TypeError(f"codes of the kind {codec.kind} do not add up")
         self.codec: ResidualCodec = codec
-        self._index = _filled(codec, codes)
+        self._lists = _filled(codec, codes)
         self._squares = codec.squares(codes)
         self._take()
 
     def _take(self) -> None:
         """What is known of the lists once they are there."""
-        self.codes = ListedCodes(self._index, self.codec.code_bytes)
-        shares = self.codec.shares
-        if _keeps_lengths(self.codec):
-            centroids = faiss.vector_to_array(self._index.pq.centroids).reshape(self._index.pq.M, 256, -1)
-            shares = np.concatenate((shares, centroids[-1:, :, -1] / 2))
+        self.codes = ListedCodes(self._lists, self.codec.code_bytes)
+        kept = faiss.vector_to_array(self._lists.pq.centroids).reshape(-1, CODEWORDS)
+        self._lengths = np.concatenate((self.codec.lengths, kept[self.codec.code_bytes :]))
+        """(bytes of an entry, 256) what each adds to |z|^2"""
+        shares = np.concatenate((self.codec.shares, kept[self.codec.code_bytes :] / 2))
         self._shares = shares.ravel()
         """(bytes of an entry * 256,) what each adds to FAISS's product"""
-        self._offsets = 256 * np.arange(len(shares))
+        self._offsets = CODEWORDS * np.arange(len(shares))
 
     @classmethod
     def mapped(cls, codec: Codec, folder: Path) -> "AdditiveIndex":
         """The index in files that `write` made. Codes stay in the files: processes that map them share their pages."""
         index = cls(codec, np.empty((0, codec.code_bytes), np.uint8))
-        index._index = mapped_lists(folder / INDEX)
+        index._lists = mapped_lists(folder / INDEX)
         index._squares = np.load(folder / SQUARES, mmap_mode="r")
         index._take()
         return index
@@ -64,7 +67,7 @@ class AdditiveIndex:
     def write(codec: Codec, blocks: Iterable[Codes], folder: Path) -> None:
         """Writes `files` over blocks of (n, code_bytes) codes, slots in their order; all codes are in RAM once."""
         index = AdditiveIndex(codec, np.concatenate([np.empty((0, codec.code_bytes), np.uint8), *blocks]))
-        faiss.write_index(index._index, str(folder / INDEX))
+        faiss.write_index(index._lists, str(folder / INDEX))
         np.save(folder / SQUARES, index._squares)
 
     def __len__(self) -> int:
@@ -72,16 +75,13 @@ class AdditiveIndex:
 
     @property
     def ram_bytes(self) -> int:
-        """Bytes of the lists, with an id of eight bytes beside each code, of the codes' places and lengths, and of the
-        copy of the codebooks.
-        """
-        listed = len(self) * (int(self._index.code_size) + 8) + 4 * int(self._index.pq.centroids.size())
-        return listed + self.codes.ram_bytes + int(self._squares.nbytes)
+        """Bytes of the lists, with an id of eight bytes beside each code, and of the codes' places and lengths."""
+        return len(self) * (int(self._lists.code_size) + 8) + self.codes.ram_bytes + int(self._squares.nbytes)
 
     @property
     def mapped_bytes(self) -> int:
         """Those of them that a mapped index leaves in its files."""
-        return len(self) * (int(self._index.code_size) + 8) + int(self._squares.nbytes)
+        return len(self) * (int(self._lists.code_size) + 8) + int(self._squares.nbytes)
 
     def scanned(self, live: int, share: float) -> int:
         """How many of so many live codes a search with this share looks at, about."""
@@ -95,11 +95,11 @@ class AdditiveIndex:
         fewer are live, the more lists are. Where fewer than k are found there, the query looks into all lists.
         """
         alive = int(np.bitwise_count(live).sum())
-        lists = -(-LISTS * self.scanned(alive, share) // max(1, alive))
+        lists = -(-CODEWORDS * self.scanned(alive, share) // max(1, alive))
         slots, products = self._looked(queries, k, live, lists)
         short = slots[:, min(k, alive) - 1] < 0
-        if alive and lists < LISTS and short.any():
-            slots[short], products[short] = self._looked(queries[short], k, live, LISTS)
+        if alive and lists < CODEWORDS and short.any():
+            slots[short], products[short] = self._looked(queries[short], k, live, CODEWORDS)
         shares = self._shares[self.codes.entries(slots) + self._offsets].sum(axis=2)
         scores = self.codec.completed(queries, products, shares, self._squares[slots])
         best = top(np.where(slots < 0, np.float32(-np.inf), scores), slots, k)
@@ -118,64 +118,80 @@ class AdditiveIndex:
         """(q, D) queries to the (q, DEEPER k) best slots in so many lists, as FAISS ranks them, and its products."""
         faiss.omp_set_num_threads(1)  # it holds for the calling thread only; searches use the cores side by side
         points = self.codec.points(queries)
-        bitmap = faiss.IDSelectorBitmap(len(self), faiss.swig_ptr(live))
-        parameters = faiss.SearchParametersIVF(sel=bitmap, nprobe=lists)
         wide = max(1, min(len(self), max(FEWEST_FOUND, DEEPER * k)))
-        size = max(1, min(QUERY_BLOCK, BLOCK_NUMBERS // self._index.d))
-        copies = self._index.pq.M
-        found = [
-            self._index.search(np.tile(points[start : start + size], copies), wide, params=parameters)
-            for start in range(0, len(points), size)
-        ]
-        slots = np.concatenate([slots for _, slots in found])
-        return slots, np.where(slots < 0, np.float32(0), np.concatenate([products for products, _ in found]))
+        slots, products = np.empty((len(points), wide), np.int64), np.empty((len(points), wide), np.float32)
+        bitmap = faiss.IDSelectorBitmap(len(self), faiss.swig_ptr(live))
+        scanner = _Scanner(self._lists, faiss.SearchParametersIVF(sel=bitmap, nprobe=lists))
+        for start in range(0, len(points), QUERY_BLOCK):
+            block = slice(start, start + QUERY_BLOCK)
+            for tables, *found in zip(self._tables(points[block]), slots[block], products[block], strict=True):
+                scanner.scan(tables, *found)
+        return slots, np.where(slots < 0, np.float32(0), products)
+
+    def _tables(self, points: Vectors) -> NDArray[np.float32]:
+        """(q, D + 1) points to (q, bytes of an entry, 256): what each codeword adds to a point's product."""
+        words = self.codec.codebooks.reshape(-1, self.codec.codebooks.shape[2])
+        products = (points[:, :-1] @ words.T).reshape(len(points), -1, CODEWORDS)
+        lengths = points[:, -1, None, None] * self._lengths
+        lengths[:, : products.shape[1]] += products
+        return np.asarray(lengths, np.float32)
+
+
+class _Scanner:
+    """FAISS's scan over the lists with tables of our own, for one thread."""
+
+    def __init__(self, lists: faiss.IndexIVFPQ, parameters: faiss.SearchParametersIVF) -> None:
+        self._index = _empty(lists.pq.M)
+        self._index.replace_invlists(lists.invlists, False)
+        self._centroids = faiss.rev_swig_ptr(self._index.pq.centroids.data(), lists.pq.M * CODEWORDS)
+        self._parameters = parameters
+        self._ones = np.ones(lists.pq.M, np.float32)
+        self._distances = np.zeros(parameters.nprobe, np.float32)
+        """Of the lists: FAISS adds them to nothing where codes stand for themselves, not for residuals."""
+
+    def scan(self, tables: NDArray[np.float32], slots: NDArray[np.int64], products: NDArray[np.float32]) -> None:
+        """(bytes of an entry, 256) products fill the (w,) best slots, -1 where there are fewer, and their products."""
+        self._centroids[:] = tables.ravel()
+        nearest = np.argsort(-tables[0])[: self._parameters.nprobe]
+        given = (self._ones, len(slots), nearest, self._distances, products, slots)
+        pointers = (part if isinstance(part, int) else faiss.swig_ptr(part) for part in given)
+        self._index.search_preassigned_c(1, *pointers, False, self._parameters)
 
 
 def _filled(codec: ResidualCodec, codes: Codes) -> faiss.IndexIVFPQ:
     """The lists over (n, M) codes, each followed by its length where that is kept."""
-    index = _empty(codec)
-    if len(codes):
-        stored = np.pad(codes, ((0, 0), (0, int(_keeps_lengths(codec)))))
-        if _keeps_lengths(codec):
-            _set_lengths(index, codec, stored)
-        index.add_sa_codes(np.hstack((codes[:, :1], stored)), np.arange(len(codes)))
-    return index
+    lists = _empty(codec.code_bytes + int(codec.metric is Metric.L2))
+    if not len(codes):
+        return lists
+    stored = codes
+    # Under cosine lengths hardly differ, so that their shares are enough; under ip they do not count.
+    if codec.metric is Metric.L2:
+        grid, places = _lengths(codec, codes)
+        centroids = np.zeros((lists.pq.M, CODEWORDS), np.float32)
+        centroids[-1] = grid
+        faiss.copy_array_to_vector(centroids.ravel(), lists.pq.centroids)
+        stored = np.hstack((codes, places[:, None]))
+    lists.add_sa_codes(np.hstack((codes[:, :1], stored)), np.arange(len(codes)))
+    return lists
 
 
-def _keeps_lengths(codec: Codec) -> bool:
-    """Under cosine lengths hardly differ, so that their shares are enough; under ip they do not count."""
-    return codec.metric is Metric.L2
-
-
-def _set_lengths(index: faiss.IndexIVFPQ, codec: ResidualCodec, stored: Codes) -> None:
-    """The last byte of each code picks what the shares of |z|^2 of its others leave out of that."""
-    centroids = faiss.vector_to_array(index.pq.centroids).reshape(index.pq.M, 256, -1)
+def _lengths(codec: ResidualCodec, codes: Codes) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """(256,) lengths and which of them each code's |z|^2 has beyond the shares of its bytes, nearly."""
     columns = np.arange(codec.code_bytes)
-    left = np.empty(len(stored), np.float32)
-    for start in range(0, len(stored), LENGTH_BLOCK):
-        block = stored[start : start + LENGTH_BLOCK, :-1]
+    left = np.empty(len(codes), np.float32)
+    for start in range(0, len(codes), LENGTH_BLOCK):
+        block = codes[start : start + LENGTH_BLOCK]
         z = codec.stored_latents(block)
-        shares = centroids[columns, block, -1].sum(axis=1)
-        left[start : start + LENGTH_BLOCK] = np.einsum("nd,nd->n", z, z) - shares
-    grid = np.quantile(left, (np.arange(256) + 0.5) / 256).astype(np.float32)
-    stored[:, -1] = np.searchsorted((grid[1:] + grid[:-1]) / 2, left)
-    centroids[-1, :, -1] = grid
-    faiss.copy_array_to_vector(centroids.ravel(), index.pq.centroids)
+        left[start : start + LENGTH_BLOCK] = np.einsum("nd,nd->n", z, z) - codec.lengths[columns, block].sum(axis=1)
+    grid = np.quantile(left, (np.arange(CODEWORDS) + 0.5) / CODEWORDS).astype(np.float32)
+    return grid, np.searchsorted((grid[1:] + grid[:-1]) / 2, left).astype(np.uint8)
 
 
-def _empty(codec: ResidualCodec) -> faiss.IndexIVFPQ:
-    """A list for each first codeword; the nearest is the one with the best score."""
-    space: ProductSpace = codec.space
-    lengths = np.zeros((int(_keeps_lengths(codec)), *space.centroids.shape[1:]), np.float32)
-    words = np.ascontiguousarray(np.concatenate((space.centroids, lengths)), np.float32)
-    copies, _, width = words.shape
-    firsts = faiss.IndexFlat(width, faiss.METRIC_INNER_PRODUCT)
-    firsts.add(words[0])
-    one = faiss.RemapDimensionsTransform(copies * width, width, False)  # the first of the copies
-    nearest = faiss.IndexPreTransform(one, firsts)
-    index = faiss.IndexIVFPQ(nearest, copies * width, LISTS, copies, 8, faiss.METRIC_INNER_PRODUCT)
-    index.by_residual = False
-    index.do_polysemous_training = False
-    faiss.copy_array_to_vector(words.ravel(), index.pq.centroids)
-    index.is_trained = True
-    return index
+def _empty(width: int) -> faiss.IndexIVFPQ:
+    """Lists of entries of `width` bytes, one for each first codeword."""
+    nearest = faiss.IndexFlat(width, faiss.METRIC_INNER_PRODUCT)  # it is not asked
+    lists = faiss.IndexIVFPQ(nearest, width, CODEWORDS, width, 8, faiss.METRIC_INNER_PRODUCT)
+    lists.by_residual = False
+    lists.do_polysemous_training = False
+    lists.is_trained = True
+    return lists

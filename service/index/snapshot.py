@@ -18,7 +18,7 @@ from service.files import damaged, described
 from service.index.segment import Segment, scan_of
 from service.index.view import View
 
-FORMAT = 2
+FORMAT = 3
 """Of the folder; another one is refused."""
 NAME = "manifest.json"
 BLOCK = 65_536

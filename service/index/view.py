@@ -104,11 +104,12 @@ class View:
         """
         k = max(1, min(k, len(self)))
         budget = self.most_scored(k, kind)
-        parts = (
+        parts = [
             segment.search(queries, k, kind, -(-budget * segment.live_count // max(1, len(self))), share)
             for segment in (self.base, self.tail)
-        )
-        return merged(parts, k)
+            if segment.live_count or segment is self.base
+        ]
+        return merged(parts, k) if len(parts) > 1 else parts[0]
 
     def most_scored(self, k: int, kind: IndexKind, share: float = 1) -> int:
         """Codes that a query for k rows is compared with, about."""
