@@ -103,7 +103,7 @@ class Candidate:
         contract = self._contract
         least = {} if contract is None else contract.recalls
         certificate = certify(asked, len(view), stages, least, most_oversample)
-        certificate["latency_ms"] = latency(asked, certificate, self._originals)
+        certificate |= latency(asked, certificate, self._originals)
         certificate["drift"] = self._reference(last)
         certificate["disk_bytes"] = {
             "code": self.codec.code_bytes,

@@ -3,6 +3,7 @@
 import platform
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -12,9 +13,10 @@ from numpy.typing import NDArray
 
 from models import Codec, Estimate, Vectors, estimated
 from service.index.segment import IndexKind
+from service.profile import Profile
 from service.questions import Questions
 from service.search import OVERSAMPLE, Originals, Plan, Stage, search
-from service.tuning import SCANS, highest, narrowest, tuned
+from service.tuning import NEAR, SCANS, highest, narrowest, tuned
 
 K = 10
 KINDS = (IndexKind.FAISS, IndexKind.BUCKETS)
@@ -32,6 +34,7 @@ def measure(
     kinds: Sequence[IndexKind] = KINDS,
     stages: Sequence[Stage] = STAGES,
     scan: float = 1,
+    margin: float | None = None,
 ) -> dict[str, Any]:
     """recall@10 against exact search for each index and stage; for the default, which is FAISS to the last of `stages`,
     recall@1, 10 and 100 with their intervals.
@@ -44,19 +47,22 @@ def measure(
     total_bytes: dict[str, float] = {}
     for kind in kinds:
         figures[kind] = {
-            stage: round(float(asked.recall(K, oversample, kind, stage, scan).mean()), 4) for stage in stages
+            stage: round(float(asked.recall(Plan(K, oversample, kind, stage, scan, margin)).mean()), 4)
+            for stage in stages
         }
         total_bytes[kind] = round((view.ram_bytes + view.codec.ram_bytes) / max(1, items), 2)
-    default = {k: estimated(asked.recall(k, oversample, IndexKind.FAISS, stages[-1], scan)) for k in asked.depths}
+    default = Plan(K, oversample, IndexKind.FAISS, stages[-1], scan, margin)
+    intervals = {k: estimated(asked.recall(replace(default, k=k))) for k in asked.depths}
     return {
         "items": items,
         "queries": len(asked),
         "k": K,
         "oversample": oversample,
         "scan": scan,
+        "margin": margin,
         "recall@10": figures,
         "stage": stages[-1],
-        "intervals": _told(default),
+        "intervals": _told(intervals),
         "code_bytes": view.codec.code_bytes,
         "total_bytes": total_bytes,
         "original_bytes": 4 * view.codec.dim,
@@ -69,8 +75,9 @@ def certify(
 ) -> dict[str, Any]:
     """Tunes on half of the queries, and measures on the other half.
 
-    The oversample is tuned to the recalls, by k, that a contract asks for, and the share of codes that is looked at to
-    what it keeps of the recall. Where nothing is asked for, and every code is looked at, all queries are measured.
+    The oversample is tuned to the recalls, by k, that a contract asks for; the share of codes that is looked at, and
+    the margin within which originals are read, to what they keep of the recall. Where nothing is asked for, and every
+    code is looked at, all queries are measured.
     """
     least = {k: recall for k, recall in least.items() if k in asked.depths}
     narrows = asked.view.most_scored(K, IndexKind.FAISS, min(SCANS)) < len(asked.view)
@@ -79,12 +86,17 @@ def certify(
     tuning, certifying = asked.halves()
 
     def recalls(k: int, oversample: int, scan: float = 1) -> NDArray[np.float64]:
-        return tuning.recall(k, oversample, IndexKind.FAISS, stages[-1], scan)
+        return tuning.recall(Plan(k, oversample, IndexKind.FAISS, stages[-1], scan))
 
     tried = tuned(recalls, least, most_oversample) if least else []
     oversample = tried[-1].oversample if tried else OVERSAMPLE
     scan = narrowest(lambda k, scan: recalls(k, oversample, scan), K, least) if narrows else 1
-    certificate = measure(certifying, items, oversample, stages=stages, scan=scan) | {"tuned_on": len(tuning)}
+    margin = None
+    if stages[-1] is Stage.RESCORE and asked.view.scored:
+        gaps = tuning.gaps(Plan(K, oversample, IndexKind.FAISS, Stage.RESCORE, scan))
+        margin = round(float(np.quantile(gaps, NEAR)), 6) if len(gaps) else None
+    certificate = measure(certifying, items, oversample, stages=stages, scan=scan, margin=margin)
+    certificate |= {"tuned_on": len(tuning)}
     if not least:
         return certificate
     certificate |= {
@@ -92,20 +104,25 @@ def certify(
         "most_oversample": highest(least, most_oversample),
     }
     if stages[-1] is not Stage.RESCORE:
-        rescored = {k: certifying.recall(k, oversample, IndexKind.FAISS, Stage.RESCORE, scan) for k in least}
+        plan = Plan(K, oversample, IndexKind.FAISS, Stage.RESCORE, scan)
+        rescored = {k: certifying.recall(replace(plan, k=k)) for k in least}
         certificate["with_originals"] = _told({k: estimated(recalls) for k, recalls in rescored.items()})
     return certificate
 
 
-def latency(asked: Questions, certificate: Mapping[str, Any], originals: Originals) -> dict[str, float]:
-    """Milliseconds that half and 99 of 100 of default searches for ten hits take, one at a time, in this process."""
-    plan = Plan(K, certificate["oversample"], IndexKind.FAISS, certificate["stage"], certificate["scan"])
-    took = []
+def latency(asked: Questions, certificate: Mapping[str, Any], originals: Originals) -> dict[str, Any]:
+    """Milliseconds that half and 99 of 100 of default searches for ten hits take, one at a time, in this process, and
+    how many originals one reads.
+    """
+    oversample, *others = (certificate[name] for name in ("oversample", "stage", "scan", "margin"))
+    plan, profile, took = Plan(K, oversample, IndexKind.FAISS, *others), Profile(), []
     for vector in asked.vectors[:TIMED]:
         began = time.perf_counter()
-        search(asked.view, vector[None], plan, originals)
+        search(asked.view, vector[None], plan, originals, profile)
         took.append(1000 * (time.perf_counter() - began))
-    return {name: round(float(np.quantile(took, share)), 2) for name, share in (("p50", 0.5), ("p99", 0.99))}
+    middle, slowest = (round(float(np.quantile(took, share)), 2) for share in (0.5, 0.99))
+    read = round(profile.counts.get("originals", 0) / len(took), 1)
+    return {"latency_ms": {"p50": middle, "p99": slowest}, "originals_read": read}
 
 
 def encode_rate(codec: Codec, vectors: Vectors) -> int:

@@ -88,7 +88,7 @@ class Examiner(Searcher):
         vectors = prepared(decoded([stored[row] for row in asked.tolist() if row in stored], self.dim), self.metric)
         view = view.applied(view.applied_seq, rows[:0], np.empty((0, view.codec.code_bytes), np.uint8), asked)
         chosen = None if chosen is None else view.only(chosen.live_rows())
-        oversample, scan = self.follower.tuning(view.generation_id or 0)
+        oversample, scan, _ = self.follower.tuning(view.generation_id or 0)
         whole, within = compared(
             view, vectors, self._blocks(), chosen, K * oversample, began + seconds / 2, self._computing
         )

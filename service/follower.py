@@ -38,6 +38,8 @@ class Tuning(NamedTuple):
     oversample: int
     scan: float
     """Share of its codes that FAISS looks at."""
+    margin: float | None
+    """Of exact scores above their codes'; None where it was not measured."""
 
 
 class Follower:
@@ -186,7 +188,9 @@ class Follower:
                 row = session.get(GenerationRow, generation_id)
             if row is None:
                 raise CollectionNotFound(self.name, field="collection")
-            self._tunings[generation_id] = Tuning(row.oversample, row.certificate.get("scan", 1))
+            self._tunings[generation_id] = Tuning(
+                row.oversample, row.certificate.get("scan", 1), row.certificate.get("margin")
+            )
         return self._tunings[generation_id]
 
     def codec(self, session: Session, generation_id: int | None) -> Codec:

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models import Vectors, recall
+from models import Neighbours, Vectors, recall
 from service.index.exact import exact_search
-from service.index.segment import IndexKind, RowArray
+from service.index.segment import RowArray
 from service.index.view import View
-from service.search import Plan, Stage, search
+from service.search import Plan, Stage, rescorable, search
 
 DEPTHS = (1, 10, 100)
 """The k of recall@k."""
@@ -62,17 +62,28 @@ class Questions:
         first, second = (Questions(self.view, self.vectors[at::2], self.truth[at::2]) for at in (0, 1))
         return first, second
 
-    def recall(self, k: int, oversample: int, kind: IndexKind, stage: Stage, scan: float = 1) -> NDArray[np.float64]:
-        """recall@k of each query, (q,), when a search stops at the stage.
+    def recall(self, plan: Plan) -> NDArray[np.float64]:
+        """recall@k of each query, (q,).
 
-        Rescoring ranks by exact scores: of the true neighbours it finds those that the shortlist has, so that no
-        original has to be read for it.
+        Rescoring ranks by exact scores: of the true neighbours it finds those whose originals it reads, so that none
+        has to be read for it.
         """
-        if stage is Stage.RESCORE:
-            found = self.view.search(self.vectors, k * oversample, kind, scan)
+        if plan.stage is Stage.RESCORE:
+            rows = rescorable(self.view, self._shortlist(plan), plan)
         else:
-            found = search(self.view, self.vectors, Plan(k, oversample, kind, stage, scan), _no_originals)
-        return recall(found.rows, self.truth[:, :k])
+            rows = search(self.view, self.vectors, plan, _no_originals).rows
+        return recall(rows, self.truth[:, : plan.k])
+
+    def gaps(self, plan: Plan) -> NDArray[np.float32]:
+        """How far the score of each true neighbour in a shortlist is below that one's k-th score; 0 above it."""
+        found, k = self._shortlist(plan), plan.k
+        true = (found.rows[:, :, None] == self.truth[:, None, :k]).any(axis=2) & (found.rows >= 0)
+        last = found.scores[:, min(k, found.scores.shape[1]) - 1, None]
+        gaps: NDArray[np.float32] = np.maximum(last - np.where(true, found.scores, last), 0)[true]
+        return gaps
+
+    def _shortlist(self, plan: Plan) -> Neighbours:
+        return self.view.search(self.vectors, plan.k * plan.oversample, plan.kind, plan.scan)
 
 
 def _no_originals(rows: RowArray) -> Mapping[int, bytes]:

@@ -49,6 +49,9 @@ class Plan:
     """None for the last one, rescore, where originals are kept."""
     scan: float = 1
     """Share of the codes that FAISS looks at where they stand in lists; 0 for what they were tuned to."""
+    margin: float | None = None
+    """Originals are read of rows whose codes' scores are no farther than this below the k-th; None: of all shortlisted.
+    It holds where a shortlist has the codec's own scores."""
 
 
 def search(
@@ -80,7 +83,8 @@ def search(
     by_codes = flat or plan.stage is Stage.REFINE
     if by_codes and view.scored and also is None:
         return top(shortlist.scores, shortlist.rows, plan.k)
-    rows, k = (shortlist.rows, plan.k) if also is None else (joined(shortlist.rows, also), plan.k + also.shape[1])
+    near = shortlist.rows if by_codes else rescorable(view, shortlist, plan)
+    rows, k = (near, plan.k) if also is None else (joined(near, also), plan.k + also.shape[1])
     with profile.stage("refine" if by_codes else "rescore"):
         return reordered(view, queries, rows, k, None if by_codes else originals, profile, deadline)
 
@@ -95,6 +99,16 @@ def _shortlist(view: View, queries: Vectors, wanted: int, plan: Plan, deadline: 
             break
         parts.append(view.search(queries[start : start + QUERY_BLOCK], wanted, plan.kind, plan.scan))
     return _stacked(parts)
+
+
+def rescorable(view: View, shortlist: Neighbours, plan: Plan) -> RowArray:
+    """(q, n) to the (q, m) rows whose originals are read, -1 in place of those of others."""
+    if plan.margin is None or not view.scored:
+        return shortlist.rows
+    last = min(plan.k, shortlist.scores.shape[1]) - 1
+    near = shortlist.scores >= shortlist.scores[:, last, None] - np.float32(plan.margin)
+    # Scores fall along a shortlist: those that are near come first.
+    return np.where(near, shortlist.rows, -1)[:, : int(near.sum(axis=1).max(initial=0))]
 
 
 def joined(rows: RowArray, also: RowArray) -> RowArray:

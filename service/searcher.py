@@ -139,8 +139,9 @@ class Searcher(Reader):
         if view.generation_id is None:
             return query
         tuning, plan = self.follower.tuning(view.generation_id), query.plan
-        oversample = tuning.oversample if query.tuned else plan.oversample
-        return replace(query, plan=replace(plan, oversample=oversample, scan=plan.scan or tuning.scan))
+        oversample, margin = (tuning.oversample, tuning.margin) if query.tuned else (plan.oversample, None)
+        plan = replace(plan, oversample=oversample, scan=plan.scan or tuning.scan, margin=margin)
+        return replace(query, plan=plan)
 
     def _asked(self, queries: Sequence[Query], view: View, profile: Profile) -> list[Asked]:
         examples = [example for query in queries for example in (*query.positive, *query.negative)]

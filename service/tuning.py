@@ -17,6 +17,8 @@ WIDEST = 2_000
 SCANS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6)
 KEPT = 0.99
 """Of the recall that looking at every code gives, what a share of them must give."""
+NEAR = 0.9995
+"""Share of the true neighbours in the shortlist that the margin lets be read."""
 
 
 def highest(least: Mapping[int, float], most: int) -> int:

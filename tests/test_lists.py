@@ -1,5 +1,6 @@
 """Residual codes in inverted lists: what a share of them finds, where their bytes are, and how the share is tuned."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import faiss
@@ -142,7 +143,7 @@ def test_a_certificate_is_measured_with_the_share_it_was_tuned_to() -> None:
     scan = certificate["scan"]
     assert 0 < scan < 1
     assert certificate["queries"] == certificate["tuned_on"] == 200
-    whole, narrow = (asked.recall(K, 10, IndexKind.FAISS, Stage.RESCORE, share).mean() for share in (1, scan))
+    whole, narrow = (asked.recall(Plan(K, 10, IndexKind.FAISS, Stage.RESCORE, share)).mean() for share in (1, scan))
     assert 0.98 * whole < narrow < whole
     assert certificate["recall@10"]["faiss"]["rescore"] == pytest.approx(narrow, abs=0.02)
     found = search(view, held_out.vectors, Plan(K, 10, IndexKind.FAISS, Stage.REFINE, scan), lambda _: {})
@@ -152,3 +153,38 @@ def test_a_certificate_is_measured_with_the_share_it_was_tuned_to() -> None:
 def _prepared(vectors: Vectors) -> Vectors:
     unit: Vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     return unit
+
+
+def test_originals_are_read_of_what_comes_near_to_the_best(index: AdditiveIndex) -> None:
+    codec, reads = index.codec, list[NDArray[np.int64]]()
+    view = View.of(1, codec, 0, np.arange(N), codec.encode(BASE))
+
+    def originals(rows: NDArray[np.int64]) -> dict[int, bytes]:
+        reads.append(rows)
+        return {row: BASE[row].tobytes() for row in rows.tolist()}
+
+    whole = Plan(K, 10, IndexKind.FAISS, Stage.RESCORE)
+    asked = Questions(view, QUERIES, exact_neighbours(BASE, QUERIES, K, codec.metric).rows)
+    gaps = asked.gaps(whole)
+    assert len(gaps) == round(asked.recall(whole).sum() * K)  # one for each true neighbour that is found
+    assert (gaps == 0).sum() == round(asked.recall(replace(whole, stage=Stage.REFINE)).sum() * K)
+    farthest = replace(whole, margin=float(gaps.max()) * 1.001)
+    assert np.array_equal(asked.recall(farthest), asked.recall(whole))  # nothing true is farther
+    shortlist, taken = view.search(QUERIES, 10 * K, IndexKind.FAISS), 0
+    for question, rows, scores in zip(QUERIES[:, None], *shortlist, strict=True):
+        reads.clear()
+        found = search(view, question, farthest, originals).rows
+        assert set(reads[0].tolist()) == set(rows[scores >= scores[K - 1] - np.float32(farthest.margin)].tolist())
+        taken += len(reads[0])
+        reads.clear()
+        every = search(view, question, whole, originals).rows
+        assert len(reads[0]) == 10 * K
+        assert len(np.intersect1d(found, every)) >= K - 1
+    assert K * len(QUERIES) < taken < 0.7 * 10 * K * len(QUERIES)
+
+
+def test_a_filter_that_leaves_fewer_than_k_reads_them_all(index: AdditiveIndex) -> None:
+    view = View.of(1, index.codec, 0, np.arange(N), index.codec.encode(BASE)).only(np.arange(5))
+    plan = Plan(K, 10, IndexKind.FAISS, Stage.RESCORE, margin=0.0)
+    found = search(view, QUERIES, plan, lambda rows: {row: BASE[row].tobytes() for row in rows.tolist()})
+    assert (np.sort(found.rows, axis=1)[:, -5:] == np.arange(5)).all()

@@ -62,7 +62,10 @@ class QueryIn(ExampleIn):
     k: int = Field(10, ge=1, description="Hits wanted")
     index: IndexKind = Field(IndexKind.FAISS, description="What finds the shortlist; exact reads every original vector")
     oversample: int | None = Field(
-        None, ge=1, description="The shortlist has k * oversample items; without it, what the codec was tuned to, or 10"
+        None,
+        ge=1,
+        description="The shortlist has k * oversample items, whose original vectors are read; without it, what the "
+        "codec was tuned to, or 10, and of a residual codec those that may be among the best",
     )
     scan: float | None = Field(
         None,
