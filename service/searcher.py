@@ -373,10 +373,11 @@ class Searcher(Reader):
     ) -> tuple[list[Answer], bool]:
         """The hits with what the database has of them, and whether one of them is gone."""
         with profile.stage("documents"), self._database.looking() as connection:
-            every_row = sorted({row for one in asked for row in one.rows.tolist()})
-            items = store.items_by_row(connection, self.id, every_row)
+            # Vectors first: an item that is there afterwards was there with its vector.
             rows = sorted({row for one in asked for row in one.found_by.tolist()}) if vectors else []
             stored = payload.vectors_by_row(connection, self.id, rows) if rows else {}
+            every_row = sorted({row for one in asked for row in one.rows.tolist()})
+            items = store.items_by_row(connection, self.id, every_row)
         answers = []
         for one in asked:
             why = self._explained(one, view, profile) if one.query.explain else {}

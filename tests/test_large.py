@@ -5,6 +5,7 @@ import json
 import time
 from pathlib import Path
 from threading import Event, Thread
+from types import SimpleNamespace
 from typing import Annotated, Any
 
 import httpx
@@ -20,6 +21,8 @@ from tests.conftest import Server
 from tests.test_api_problems import problem
 
 JSON = {"Content-Type": "application/json"}
+CODEWELL = SimpleNamespace(settings=Settings())
+"""What routes look into for their limits."""
 answered = Event()
 
 
@@ -48,6 +51,7 @@ def test_another_request_is_answered_while_a_large_body_is_validated() -> None:
         return body
 
     app = FastAPI()
+    app.state.codewell = CODEWELL
     app.include_router(router)
 
     async def both() -> tuple[httpx.Response, httpx.Response]:
@@ -75,7 +79,8 @@ def test_others_work_while_json_is_parsed() -> None:
         return {"type": "http.request", "body": body}
 
     async def parsed() -> Any:
-        request = Request({"type": "http", "headers": []}, receive)
+        app = SimpleNamespace(state=SimpleNamespace(codewell=CODEWELL))
+        request = Request({"type": "http", "headers": [], "app": app}, receive)
         await request.body()
         other.start()
         began = turns

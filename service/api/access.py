@@ -5,11 +5,10 @@ route says which scope it needs. Knows no table.
 import base64
 import re
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Any
 
-from fastapi import Depends, FastAPI, Request, Security
+from fastapi import Depends, FastAPI, Request
 from fastapi.routing import APIRoute, APIRouter
-from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.routing import BaseRoute
@@ -20,28 +19,43 @@ from service.api.problems import problem
 from service.api.reference import is_reference
 from service.api.signals import LIVE, READY
 from service.bootstrap import Codewell
-from service.errors import CodewellError, Unauthorized
+from service.errors import CodewellError, NotFound, Unauthorized
 from service.keys import demanded
 from service.rights import EVERYTHING, NOTHING, Rights
 
 RIGHTS = "codewell.rights"
 """Where the connection holds what its caller may do."""
-BEARER = HTTPBearer(auto_error=False, description="`cw_…`, as `codewell key create` and POST /keys give it")
-PLAIN = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same in a header of its own")
+PLAIN = "X-API-Key"
+SCHEMES = {
+    "HTTPBearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "`cw_…`, as `codewell key create` and POST /keys give it",
+    },
+    "APIKeyHeader": {
+        "type": "apiKey",
+        "in": "header",
+        "name": PLAIN,
+        "description": "The same in a header of its own",
+    },
+}
+"""How a key is sent, as the description of the API has it: dependencies would say so too, and read every request."""
 BASIC = 'Basic realm="Codewell: any name, an API key as the password"'
 """A browser that opens /docs can ask for a password and for nothing else."""
 
 
 class Needs:
-    """A dependency: what a route needs. Its parameters tell the API's description how a key is sent."""
+    """A dependency: what a route needs."""
 
     def __init__(self, scope: rights.Scope) -> None:
         self._scope = scope
 
-    async def __call__(
-        self, request: Request, _bearer: Annotated[object, Security(BEARER)], _plain: Annotated[object, Security(PLAIN)]
-    ) -> None:
-        """Raises Forbidden."""
+    async def __call__(self, request: Request) -> None:
+        """Raises Forbidden; NotFound: its path or query holds what no database stores or, in PostgreSQL, looks for."""
+        if "\0" in request.scope["path"] or (
+            b"%00" in request.scope["query_string"] and any("\0" in value for value in request.query_params.values())
+        ):
+            raise NotFound("nothing has a name or id with a NUL character")
         rights_of(request).require(self._scope)
 
 
@@ -70,6 +84,22 @@ def check_routes(app: FastAPI) -> None:
                 f"{path or route} does not say what it needs: dependencies=[READ], WRITE or ADMIN; OPEN is for "
                 f"{LIVE} and {READY}"
             )
+
+
+def describe(app: FastAPI) -> None:
+    """Adds to the API's description how a key is sent, and where none is needed."""
+    described = app.openapi
+
+    def with_keys() -> dict[str, Any]:
+        found = described()
+        found["components"]["securitySchemes"] = SCHEMES
+        for path, operations in found["paths"].items():
+            for operation in operations.values():
+                if path not in (LIVE, READY):
+                    operation["security"] = [{scheme: []} for scheme in SCHEMES]
+        return found
+
+    app.openapi = with_keys  # type: ignore[method-assign]  # FastAPI's own way
 
 
 def routes_of(router: APIRouter) -> Iterator[BaseRoute]:
@@ -138,7 +168,7 @@ def _shown(connection: Scope) -> str | None:
     if kind.lower() == "basic" and is_reference(connection["path"]):
         # Only there: a browser repeats a password by itself, also for a page of somebody else's.
         return _password(given.strip())
-    return headers.get(PLAIN.model.name)
+    return headers.get(PLAIN)
 
 
 def _password(given: str) -> str:

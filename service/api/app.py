@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
@@ -24,13 +24,11 @@ from service.api import (
     search,
     search_stream,
 )
-from service.api.access import Authentication, check_routes
+from service.api.access import Authentication, check_routes, describe
 from service.api.bodies import Bodies
-from service.api.dependencies import without_nul
 from service.api.framing import Framing
 from service.api.headers import SecurityHeaders
 from service.api.hosts import TrustedHosts
-from service.api.limits import sized
 from service.api.rates import Rates
 from service.api.signals import HEADER, Signals
 from service.api.turns import Turns, set_threads
@@ -59,7 +57,6 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         redirect_slashes=False,
         responses=problems.responses(),
-        dependencies=[Depends(without_nul), Depends(sized)],
     )
     problems.install(app)
     reference.install(app)
@@ -79,6 +76,7 @@ def create_app(settings: Settings) -> FastAPI:
     ):
         app.include_router(routes.router)
     check_routes(app)
+    describe(app)
     # The last one added is the first one that a request meets.
     app.add_middleware(Turns, settings=settings)
     app.add_middleware(Bodies, settings=settings)

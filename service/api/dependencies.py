@@ -7,7 +7,6 @@ from fastapi import Depends, Header, Request
 
 from service.api.access import rights_of
 from service.collection import Collection
-from service.errors import NotFound
 from service.permitted import Permitted
 from service.terms import OnceKey
 
@@ -26,12 +25,6 @@ def collection(name: str, running: CodewellDep) -> Collection:
 
 
 CollectionDep = Annotated[Collection, Depends(collection)]
-
-
-async def without_nul(request: Request) -> None:
-    """Refuses what no database stores, and PostgreSQL does not even look for."""
-    if "\0" in request.scope["path"] or any("\0" in value for value in request.query_params.values()):
-        raise NotFound("nothing has a name or id with a NUL character")
 
 
 async def once(

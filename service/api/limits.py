@@ -5,8 +5,6 @@ What is wrong with each of a million elements would be noted a million times, so
 
 from typing import Any
 
-from fastapi import Request
-
 from service.errors import InvalidInput, LimitExceeded
 from service.settings import Settings
 
@@ -69,10 +67,3 @@ def check_size(given: Any, settings: Settings, field: str = "", depth: int = 0) 
         raise InvalidInput(f"{len(given)} fields are more than there are here", field=field or "body")
     for name, one in given.items():
         check_size(one, settings, f"{field}.{name}" if field else name, depth + 1)
-
-
-async def sized(request: Request) -> None:
-    """A dependency of every route: looks at a JSON body, which FastAPI has read by now, before it is validated."""
-    given = getattr(request, "_json", None)
-    if isinstance(given, dict):
-        check_size(given, request.app.state.codewell.settings)

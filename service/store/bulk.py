@@ -3,20 +3,21 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import Connection, Text, bindparam, insert, inspect
+from sqlalchemy import Text, bindparam, insert, inspect
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import InstrumentedAttribute, Session
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
+from service.store.looking import Look
 from service.store.tables import Base
 
 if TYPE_CHECKING:
     import psycopg
 
 T = TypeVar("T")
-Reads = Session | Connection
-"""What statements that only read are run by; a session costs several times as much."""
+Reads = Session | Look
+"""What statements that only read are run by; a session costs many times as much."""
 
 MANY = 500
 """Values in one IN (...) list."""

@@ -14,6 +14,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from service.errors import StorageFull, Unavailable
+from service.store.looking import Look, Statements
 from service.store.signal import PollingSignal, PostgresSignal, Signal
 
 BUSY_SECONDS = 10
@@ -56,6 +57,7 @@ class Database:
             self.engine = _postgres(parsed, busy_seconds)
         else:
             raise ValueError(f"{parsed.get_backend_name()} is neither sqlite:///FILE nor postgresql://USER@HOST/NAME")
+        self._statements = Statements(self.engine)
         self._writer = self.engine.execution_options(begin="IMMEDIATE")
 
     @contextmanager
@@ -67,12 +69,10 @@ class Database:
             yield session
 
     @contextmanager
-    def looking(self) -> Iterator[Connection]:
-        """As `reading`, without a session: for what every search reads, by statements that are made once."""
-        with self.translated_errors(), self.engine.connect() as connection:
-            if not self.is_sqlite:
-                connection.execution_options(isolation_level="REPEATABLE READ")
-            yield connection
+    def looking(self) -> Iterator[Look]:
+        """For what every request reads, by statements that are made once; each sees the state of its own moment."""
+        with self.translated_errors(), closing(self.engine.raw_connection()) as connection:
+            yield Look(connection, self._statements)
 
     @contextmanager
     def writing(self) -> Iterator[Session]:

@@ -30,13 +30,12 @@ ONE_KEY = select(*(getattr(KeyRow, name) for name in StoredKey._fields)).where(K
 
 def find_key(database: Reads, key_id: str) -> StoredKey | None:
     """The key of that id."""
-    row = database.execute(ONE_KEY, {"id": key_id}).first()
-    return None if row is None else StoredKey(*row)
+    return next((StoredKey(*row) for row in database.execute(ONE_KEY, {"id": key_id})), None)
 
 
 def has_keys(database: Reads) -> bool:
     """Whether a key was ever made: rows stay."""
-    return database.execute(SOME_KEY).first() is not None
+    return any(True for _ in database.execute(SOME_KEY, {}))
 
 
 def list_keys(session: Session) -> Sequence[KeyRow]:

@@ -16,7 +16,8 @@ VECTORS = select(VectorRow.row_id, VectorRow.vector).where(
 
 def vectors_by_row(database: Reads, collection_id: int, row_ids: Sequence[int]) -> dict[int, bytes]:
     """The stored vectors of `row_ids`, without those that are gone."""
-    return dict(database.execute(VECTORS, {"collection": collection_id, "rows": json.dumps(list(row_ids))}).all())
+    found = database.execute(VECTORS, {"collection": collection_id, "rows": json.dumps(list(row_ids))})
+    return {row: vector for row, vector in found}  # noqa: C416 - mypy takes no rows for pairs
 
 
 def vectors_after(session: Session, collection_id: int, row_id: int, limit: int) -> list[tuple[int, bytes]]:

@@ -179,8 +179,7 @@ def found_collection(session: Session, name: str) -> CollectionRow:
 
 def name_of(database: Reads, name: str) -> tuple[int, str] | None:
     """Id and own name of the collection of that name or alias, and nothing else of it: cheaper."""
-    found = database.execute(NAMES, {"called": name}).first()
-    return None if found is None else (found.id, found.name)
+    return next(((found, own) for found, own in database.execute(NAMES, {"called": name})), None)
 
 
 def lock_collection(session: Session, collection_id: int, *, skip_locked: bool = False) -> CollectionRow | None:
@@ -207,7 +206,7 @@ def items_by_id(session: Session, collection_id: int, ids: Sequence[str]) -> dic
 def items_by_row(database: Reads, collection_id: int, row_ids: Sequence[int]) -> dict[int, Item]:
     """The items whose current row is among `row_ids`."""
     found = database.execute(ITEMS, {"collection": collection_id, "rows": json.dumps(list(row_ids))})
-    return {row.row_id: Item(*row) for row in found}
+    return {item.row_id: item for item in map(Item._make, found)}
 
 
 def items_after(session: Session, collection_id: int, row_id: int, limit: int) -> list[Item]:
