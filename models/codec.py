@@ -31,6 +31,31 @@ def rotations(r: int) -> NDArray[np.float32]:
     return np.ascontiguousarray(np.hstack(tables), np.float32)
 
 
+def cheapest(costs: NDArray[np.float32], most: int) -> NDArray[np.int64]:
+    """Places of the `most` least of (n,) costs, the least first."""
+    if most >= len(costs):
+        return np.argsort(costs)
+    nearest = np.argpartition(costs, most)[:most]
+    return nearest[np.argsort(costs[nearest])]
+
+
+def _sums(margins: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(t, b) margins to (t, 2^b): of each key the squares of those whose sign is not its bit's, added up."""
+    costs = np.zeros((len(margins), 1), np.float32)
+    for margin in margins.T[:, :, None]:
+        clear, set_ = np.maximum(margin, 0) ** 2, np.minimum(margin, 0) ** 2
+        costs = np.concatenate((costs + clear, costs + set_), axis=1)
+    return costs
+
+
+@cache
+def _under(rows: int, columns: int, most: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The places (i, j) of a matrix with (i + 1) (j + 1) <= most."""
+    ranks = np.arange(1, rows + 1)[:, None] * np.arange(1, columns + 1)
+    i, j = np.nonzero(ranks <= most)
+    return i, j
+
+
 class Codec(ABC):
     """Encodes (n, D) float32 to (n, code_bytes) uint8 and back; the same vector always gives the same code.
 
@@ -146,12 +171,31 @@ class Codec(ABC):
         The cost is the sum of the squared margins of the bits in which a key is not the query's (Lv et al.,
         "Multi-Probe LSH", VLDB 2007); all 2^bits sums are formed at once, so the order is exact.
         """
+        return _sums(self.bucket_margins(latents[None, :])[0, :, :bits])
+
+    def nearest_buckets(self, latents: NDArray[np.float32], bits: int, most: int) -> NDArray[np.int64]:
+        """(m,) latents of a query to the cheapest buckets of all tables together, at most so many, cheapest first.
+
+        A bucket is table * bucket_count + key. Of equally cheap ones at the edge any are taken. Of a table's keys only
+        those are looked at whose halves have ranks i and j with i j <= most: others have as many cheaper ones.
+        """
         margins = self.bucket_margins(latents[None, :])[0, :, :bits]
-        costs = np.zeros((TABLES, 1), np.float32)
-        for bit in range(bits):
-            clear, set_ = np.maximum(margins[:, bit : bit + 1], 0) ** 2, np.minimum(margins[:, bit : bit + 1], 0) ** 2
-            costs = np.concatenate((costs + clear, costs + set_), axis=1)
-        return costs
+        low = bits // 2
+        first, second = _sums(margins[:, :low]), _sums(margins[:, low:])
+        ranks, others = _under(first.shape[1], second.shape[1], 1 << max(0, most - 1).bit_length())
+        order, other = np.argsort(first, axis=1), np.argsort(second, axis=1)
+        costs = np.sort(first, axis=1).take(ranks, axis=1) + np.sort(second, axis=1).take(others, axis=1)
+        nearest = cheapest(costs.ravel(), most)
+        tables, places = nearest // len(ranks), nearest % len(ranks)
+        keys = order[tables, ranks[places]] + (other[tables, others[places]] << low)
+        return np.asarray(tables * self.bucket_count(bits) + keys, np.int64)
+
+    def query_key(self, latents: NDArray[np.float32], bits: int) -> NDArray[np.uint16] | None:
+        """(m,) latents of a query to its own key in each table, (TABLES,): those of codes lie at Hamming distances from
+        it. None where a key is no string of bits.
+        """
+        margins = self.bucket_margins(latents[None, :])[0, :, :bits]
+        return np.asarray(((margins > 0) * (1 << np.arange(bits))).sum(axis=1), np.uint16)
 
     @abstractmethod
     def to_bytes(self) -> bytes:

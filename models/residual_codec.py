@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from models.codec import BLOCK, WIDEST_BUCKET_KEY, Codec
+from models.codec import BLOCK, WIDEST_BUCKET_KEY, Codec, cheapest
 from models.configs import CODEWORDS, ResidualConfig
 from models.errors import DamagedCodec
 from models.factory import QuantizerConfig
@@ -226,6 +226,14 @@ class ResidualCodec(Codec):
             return np.asarray(costs[:1], np.float32)
         pairs = costs[0][:, None] + costs[1]
         return np.asarray((pairs if self.metric is Metric.IP else pairs + 2 * self._crossed).reshape(1, -1), np.float32)
+
+    def nearest_buckets(self, latents: NDArray[np.float32], bits: int, most: int) -> NDArray[np.int64]:
+        """(m,) latents of a query to the cheapest buckets of all tables, at most so many, cheapest first."""
+        return cheapest(self.bucket_costs(latents, bits).ravel(), most)
+
+    def query_key(self, latents: NDArray[np.float32], bits: int) -> None:
+        """None: keys are codewords, which have no Hamming distances."""
+        del latents, bits
 
     def to_bytes(self) -> bytes:
         """Safetensors; the JSON in its metadata carries kind, configuration and the weights' checksum."""

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.codec import TABLES, WIDEST_BUCKET_KEY
+from models.codec import TABLES, WIDEST_BUCKET_KEY, cheapest
 from models.learned import LearnedCodec
 from models.metric import Codes, Metric, Scores, Vectors, decoded_scores
 from models.sparse import SparseAutoencoder
@@ -109,6 +109,14 @@ class SparseCodec(LearnedCodec):
         """(m,) latents of a query to (TABLES, m): what excites a latent less costs more, in all tables the same."""
         del bits
         return np.broadcast_to(-latents, (TABLES, len(latents)))
+
+    def nearest_buckets(self, latents: NDArray[np.float32], bits: int, most: int) -> NDArray[np.int64]:
+        """(m,) latents of a query to the cheapest buckets of all tables, at most so many, cheapest first."""
+        return cheapest(self.bucket_costs(latents, bits).ravel(), most)
+
+    def query_key(self, latents: NDArray[np.float32], bits: int) -> None:
+        """None: keys are indices of latents, which have no Hamming distances."""
+        del latents, bits
 
     def _encode(self, vectors: Vectors) -> Codes:
         starts = range(0, len(vectors), SPARSE_BLOCK)

@@ -293,6 +293,7 @@ def search(
         float | None,
         typer.Option(min=0.001, max=1, help="Share of residual codes that FAISS looks at; without it, the tuned one."),
     ] = None,
+    probes: Annotated[int | None, typer.Option(min=1, help="Hash buckets to look into; of the index buckets.")] = None,
     stage: Annotated[
         Literal["shortlist", "refine", "rescore"] | None,
         typer.Option(help="Where to stop; rescore, the default where originals are kept, reads them."),
@@ -311,7 +312,7 @@ def search(
         raise typer.BadParameter("give either a text or --id", param_hint="TEXT")
     asked = {"text": text} if text is not None else {"id": item_id}
     body: dict[str, Any] = {"collection": collection, "k": k, "index": index} | asked
-    plan = {"oversample": oversample, "scan": scan, "stage": stage}
+    plan = {"oversample": oversample, "scan": scan, "probes": probes, "stage": stage}
     body |= {name: value for name, value in plan.items() if value is not None}
     body |= {"mode": mode} if mode != "vector" else {}
     if wanted is not None:

@@ -16,7 +16,7 @@ from service.fusion import Fusion, ReciprocalRank
 from service.index.segment import IndexKind
 from service.latents import Explanation
 from service.profile import Profile
-from service.search import Plan, Stage
+from service.search import Plan, Probed, Stage
 from service.span import Span
 from service.store.store import Item
 
@@ -129,6 +129,8 @@ class Answer:
     """What the encoder left out of texts that are longer than it reads."""
     profile: Profile | None = None
     """What the pass that answered it took."""
+    probed: Probed | None = None
+    """How far its last look into the buckets went; none where none was looked into."""
 
 
 def by_codes(plan: Plan, field: str) -> Plan:
@@ -169,5 +171,6 @@ def why_fewer(plan: Plan, missing: int) -> str | None:
     if missing <= 0:
         return None
     if plan.kind is IndexKind.BUCKETS:
-        return f"the nearest buckets held {missing} items too few, or some were deleted meanwhile; try the index faiss"
+        instead = "try the index faiss" if plan.probes is None else "ask for more probes, or try the index faiss"
+        return f"the nearest buckets held {missing} items too few, or some were deleted meanwhile; {instead}"
     return f"{missing} items were deleted or replaced during the search"

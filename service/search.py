@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 import numpy as np
 
@@ -52,6 +53,20 @@ class Plan:
     margin: float | None = None
     """Originals are read of rows whose codes' scores are no farther than this below the k-th; None: of all shortlisted.
     It holds where a shortlist has the codec's own scores."""
+    probes: int | None = None
+    """Hash buckets that are looked into; none for as many as hold a tenth of the codes."""
+
+
+class Probed(NamedTuple):
+    """How far the buckets were looked into for a query."""
+
+    tables: int
+    probes: int
+    candidates: int
+    """Codes scored."""
+    radius: int | None
+    """Every code of which any table's address is within so many bits of the query's was scored; none where not even all
+    that share one were, and where addresses are no strings of bits."""
 
 
 def search(
@@ -62,21 +77,28 @@ def search(
     profile: Profile | None = None,
     also: RowArray | None = None,
     deadline: Deadline | None = None,
+    probed: list[Probed] | None = None,
 ) -> Neighbours:
     """(q, D) queries to the k best rows of each, best first, ties by older row; -1 where there are no more.
 
     After the deadline no original is read, and no further block of queries is begun; the first one always is.
 
     With `also`, (q, a) live rows, or -1, that something else found, the k + a best are told: all of these among them.
-    Their order is that of the last stage, which must not be the shortlist's.
+    Their order is that of the last stage, which must not be the shortlist's. To `probed` is added how far the buckets
+    were looked into for each query, where the plan is to.
     """
     profile, deadline = profile or Profile(), deadline or Deadline()
     # Uncompressed codes are the originals: a second look at a few more than k replaces reading them.
     flat = isinstance(view.codec, FlatCodec)
     wanted = plan.k * (2 if flat else plan.oversample)
     with profile.stage("shortlist"):
-        shortlist = _shortlist(view, queries, wanted, plan, deadline)
-    profile.count("codes", len(queries) * view.most_scored(wanted, plan.kind, plan.scan))
+        shortlist, looked = _shortlist(view, queries, wanted, plan, deadline)
+    if plan.kind is IndexKind.BUCKETS:
+        profile.count("buckets", sum(one.probes for one in looked))
+        profile.count("codes", sum(one.candidates for one in looked))
+        (probed if probed is not None else []).extend(looked)
+    else:
+        profile.count("codes", len(queries) * view.most_scored(wanted, plan.kind, plan.scan))
     profile.count("shortlist", int((shortlist.rows >= 0).sum()))
     if plan.stage is Stage.SHORTLIST:
         return top(shortlist.scores, shortlist.rows, plan.k)
@@ -89,16 +111,32 @@ def search(
         return reordered(view, queries, rows, k, None if by_codes else originals, profile, deadline)
 
 
-def _shortlist(view: View, queries: Vectors, wanted: int, plan: Plan, deadline: Deadline) -> Neighbours:
+def _shortlist(
+    view: View, queries: Vectors, wanted: int, plan: Plan, deadline: Deadline
+) -> tuple[Neighbours, list[Probed]]:
     parts: list[Neighbours] = []
+    probed: list[Probed] = []
     for start in range(0, len(queries), QUERY_BLOCK):
         if start and deadline.over:
             shape = len(queries) - start, parts[0].rows.shape[1]
             parts.append(Neighbours(np.full(shape, -1, np.int64), np.full(shape, -np.inf, np.float32)))
             deadline.cut(range(start, len(queries)), "it was not looked for")
             break
-        parts.append(view.search(queries[start : start + QUERY_BLOCK], wanted, plan.kind, plan.scan))
-    return _stacked(parts)
+        block = queries[start : start + QUERY_BLOCK]
+        if plan.kind is not IndexKind.BUCKETS:
+            parts.append(view.search(block, wanted, plan.kind, plan.scan))
+            continue
+        look = view.probed(block, wanted, plan.probes, lambda: deadline.over)
+        parts.append(look.neighbours)
+        for place in np.flatnonzero(look.cut).tolist():
+            read = int(look.probes[place])
+            told = f"{read} buckets were looked into until then" if read else "it was not looked for"
+            deadline.cut([start + place], told)
+        figures = zip(look.probes.tolist(), look.candidates.tolist(), look.radius.tolist(), strict=True)
+        probed.extend(
+            Probed(look.tables, probes, scored, None if radius < 0 else radius) for probes, scored, radius in figures
+        )
+    return _stacked(parts), probed
 
 
 def rescorable(view: View, shortlist: Neighbours, plan: Plan) -> RowArray:

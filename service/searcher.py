@@ -24,7 +24,7 @@ from service.originals import Originals
 from service.profile import Operation, Profile
 from service.query import Answer, Example, Hit, Mode, Query, by_codes, combined, why_fewer
 from service.reader import Reader
-from service.search import Plan, joined, reordered, search
+from service.search import Plan, Probed, joined, reordered, search
 from service.span import Span
 from service.store import payload, store
 
@@ -63,6 +63,8 @@ class Asked:
     """What it has to do without, for its time was over."""
     groups: dict[int, Value | None] = field(default_factory=dict)
     """The value that each row's group has."""
+    probed: Probed | None = None
+    """How far the last look into the buckets went."""
     chunks: dict[int, int] = field(default_factory=dict)
     """The row of the chunk that each item was found by, where texts are cut; `rows` are the items' own."""
 
@@ -244,9 +246,8 @@ class Searcher(Reader):
                 also[place, : len(words.rows)] = (
                     words.rows if chunks is None else _nearest_chunks(one.point, words.rows, chosen, chunks)
                 )
-        points = np.stack([one.point for one in members])
         try:
-            best = self._neighbours(chosen, points, plan, profile, deadline, also, whole=whole)
+            best = self._neighbours(members, chosen, plan, profile, deadline, also, whole=whole)
         except OutOfTime:
             if mode is Mode.VECTOR:
                 raise
@@ -290,7 +291,7 @@ class Searcher(Reader):
                 if deadline.over:
                     raise deadline.missed()
                 plan = replace(plan, k=plan.k * DEEPER)
-                best = self._neighbours(chosen, one.point[None], plan, profile, deadline, also, whole=False)
+                best = self._neighbours([one], chosen, plan, profile, deadline, also, whole=False)
             except OutOfTime:
                 deadline.cut([0], f"{len(rolled.items.rows)} items were found until then")
             else:
@@ -402,7 +403,7 @@ class Searcher(Reader):
             reason = one.cut or why_fewer(one.query.plan, one.expected - len(hits))
             paged = one.more and reason is None and not one.query.diversity
             seen = one.query.seen | frozenset(one.rows.tolist()) if paged else frozenset()
-            answers.append(Answer(hits, view.generation_id, reason, seen, one.warning, profile))
+            answers.append(Answer(hits, view.generation_id, reason, seen, one.warning, profile, one.probed))
         return answers, len(items) < len(every_row)
 
     def _chunk(self, item: store.Item, one: Asked, view: View) -> Span | None:
@@ -445,8 +446,8 @@ class Searcher(Reader):
 
     def _neighbours(
         self,
+        members: Sequence[Asked],
         view: View,
-        points: Vectors,
         plan: Plan,
         profile: Profile,
         deadline: Deadline,
@@ -455,6 +456,7 @@ class Searcher(Reader):
         whole: bool,
     ) -> Neighbours:
         """`also`: (q, a) more rows to rank; `whole`: nothing of the collection is left out of the view."""
+        points, probed = np.stack([one.point for one in members]), list[Probed]()
         with ExitStack() as turn:
             with profile.stage("waiting"):
                 turn.enter_context(deadline.turn(self._computing))
@@ -466,7 +468,10 @@ class Searcher(Reader):
                         return best
                     rows = joined(best.rows, also)
                     return reordered(view, points, rows, rows.shape[1], self._originals, profile, deadline)
-            return search(view, points, plan, self._originals, profile, also, deadline)
+            best = search(view, points, plan, self._originals, profile, also, deadline, probed)
+        for one, told in zip(members, probed, strict=False):  # none but by the buckets
+            one.probed = told
+        return best
 
     def _decoded(self, item: store.Item, view: View) -> NDArray[np.float32]:
         """What is left of a vector that was dropped."""

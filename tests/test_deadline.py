@@ -104,6 +104,23 @@ def test_of_two_plans_the_first_is_followed(trained: Any) -> None:
     assert (other.hits, other.partial_reason) == ([], "its time was over: it was not looked for")
 
 
+def test_buckets_are_looked_into_until_then(trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.index.buckets.ROUND", 64)
+    (whole,) = trained.search([probing(7, 1_000)], deadline=Deadline(60))
+    cut, other = trained.search([probing(7, 1_000), probing(8, 1_000)], deadline=Deadline(0))
+    read = cut.probed.probes
+    assert cut.partial_reason == f"its time was over: {read} buckets were looked into until then"
+    assert 0 < read < whole.probed.probes
+    assert 0 < cut.probed.candidates < whole.probed.candidates
+    assert ids(cut)[0] == "7"
+    assert (other.hits, other.partial_reason) == ([], "its time was over: it was not looked for")
+    assert (whole.partial_reason, other.probed.probes, other.probed.radius) == (None, 0, None)
+
+
+def probing(row: int, probes: int) -> Query:
+    return Query((Example(vector=VECTORS[row]),), Plan(5, 10, IndexKind.BUCKETS, Stage.REFINE, probes=probes))
+
+
 def test_groups_are_those_that_were_found(trained: Any) -> None:
     # two items have each n; a filter leaves few, so that the first look does not find five groups
     query = asked(3, stage=Stage.REFINE, group_by="n", filter=equal("n", 3))

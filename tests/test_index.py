@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from models import (
@@ -22,6 +24,7 @@ from models import (
     exact_neighbours,
     recall,
 )
+from service.index import buckets as buckets_module
 from service.index.buckets import BucketIndex
 from service.index.exact import exact_search
 from service.index.faiss import FaissIndex
@@ -160,6 +163,105 @@ def test_with_every_code_scored_buckets_find_what_faiss_finds() -> None:
     live = np.packbits(np.ones(N, np.bool_), bitorder="little")
     all_of_them = index.search(QUERIES, K, live, N).neighbours
     assert recall(all_of_them.rows, by_faiss(codec, QUERIES, K, np.ones(N, np.bool_)).rows).mean() > 0.99
+
+
+ALL = np.packbits(np.ones(N, np.bool_), bitorder="little")
+HASHED: dict[str, BucketIndex] = {}
+
+
+def hashed(kind: str) -> BucketIndex:
+    """Made once for all examples."""
+    if kind not in HASHED:
+        HASHED[kind] = BucketIndex(scan(CODECS[kind](Metric.COSINE)))
+    return HASHED[kind]
+
+
+@pytest.mark.parametrize("kind", ["int8", "binary", "sparse", "residual"])
+@settings(max_examples=15, deadline=None)
+@given(query=st.integers(0, 39), most=st.integers(1, 5000), bits=st.integers(2, 16))
+def test_the_nearest_buckets_are_the_cheapest(kind: str, query: int, most: int, bits: int) -> None:
+    codec = hashed(kind).codec
+    latents = codec.latents(QUERIES[query : query + 1])[0]
+    costs = codec.bucket_costs(latents, bits).ravel()
+    nearest = codec.nearest_buckets(latents, bits, most)
+    assert len(set(nearest.tolist())) == len(nearest) == min(most, len(costs))
+    np.testing.assert_allclose(costs[nearest], np.sort(costs)[:most], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["int8", "binary"])
+@settings(max_examples=12, deadline=None)
+@given(query=st.integers(0, 39), probes=st.integers(1, 4500), alive=st.sampled_from([0.05, 0.6, 1.0]))
+def test_a_look_scores_the_codes_of_the_buckets_it_says(kind: str, query: int, probes: int, alive: float) -> None:
+    index, asked = hashed(kind), QUERIES[query : query + 1]
+    codec, live = index.codec, np.random.default_rng(query).random(N) < alive
+    look = index.search(asked, N, np.packbits(live, bitorder="little"), 0, probes)
+    found = set(look.neighbours.rows[look.neighbours.rows >= 0].tolist())
+    latents, keys = codec.latents(asked)[0], codec.bucket_keys(codec.encode(BASE), index.bits).astype(np.int64)
+    buckets = set(codec.nearest_buckets(latents, index.bits, probes).tolist())
+    numbers = keys + np.arange(4) * codec.bucket_count(index.bits)
+    assert found == {slot for slot in range(N) if live[slot] and not buckets.isdisjoint(numbers[slot].tolist())}
+    assert (look.tables, look.candidates[0], look.cut[0]) == (4, len(found), False)
+    if len(found) == live.sum():  # it stops when there is nothing more to find
+        assert (look.probes[0] <= len(buckets), look.radius[0]) == (True, index.bits)
+        return
+    assert look.probes[0] == len(buckets)
+    own = codec.query_key(latents, index.bits)
+    assert own is not None
+    distances = np.bitwise_count(keys ^ own).min(axis=1)
+    assert set(np.flatnonzero(live & (distances <= look.radius[0])).tolist()) <= found
+    balls = [
+        {
+            table * 2**index.bits + key
+            for table in range(4)
+            for key in range(2**index.bits)
+            if apart(key, own[table]) <= r
+        }
+        for r in range(index.bits + 1)
+    ]
+    assert look.radius[0] == sum(ball <= buckets for ball in balls) - 1
+
+
+def apart(one: int, other: np.uint16) -> int:
+    return (one ^ int(other)).bit_count()
+
+
+def test_a_wanted_number_of_codes_ends_within_a_bucket() -> None:
+    index = hashed("binary")
+    for wanted in (100, 300, N - 1):
+        look = index.search(QUERIES, N, ALL, wanted)
+        assert (look.candidates == wanted).all()
+        for query, (rows, probes) in enumerate(zip(look.neighbours.rows, look.probes.tolist(), strict=True)):
+            if probes <= 4:  # the query's own buckets cost nothing, whichever comes first
+                continue
+            whole = index.search(QUERIES[query : query + 1], N, ALL, 0, probes).neighbours.rows[0]
+            assert set(rows.tolist()) <= set(whole.tolist())
+            less = index.search(QUERIES[query : query + 1], N, ALL, 0, probes - 1).candidates[0]
+            assert less <= wanted
+    every = index.search(QUERIES, 5, ALL, N)
+    assert (every.probes == 0).all()
+    assert (every.radius == index.bits).all()
+    assert (every.candidates == N).all()
+
+
+def test_keys_that_are_no_bits_have_no_radius() -> None:
+    for kind, tables in (("sparse", 4), ("residual", 1)):
+        look = hashed(kind).search(QUERIES, 5, ALL, 0, 50)
+        assert look.tables == tables
+        assert (look.radius == -1).all()
+        assert (look.probes == 50).all()
+
+
+def test_a_look_ends_with_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(buckets_module, "ROUND", 100)
+    index = hashed("binary")
+    whole, looked = index.search(QUERIES[:3], 10, ALL, 0, 2_000), iter([False, False, True, False, True])
+    cut = index.search(QUERIES[:3], 10, ALL, 0, 2_000, lambda: next(looked, True))
+    assert cut.cut.tolist() == [True, True, True]
+    assert 250 < cut.candidates[0] < whole.candidates[0] > 400
+    assert 90 < cut.candidates[1] < cut.candidates[0]
+    assert (cut.probes[2], cut.candidates[2], cut.radius[2]) == (0, 0, -1)
+    assert (cut.neighbours.rows[2] == -1).all()
+    assert not whole.cut.any()
 
 
 @pytest.mark.parametrize("n", [0, 1, 2])

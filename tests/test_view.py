@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models import Codec, FlatCodec, Metric, Neighbours, Vectors, exact_neighbours
+from models import Codec, FlatCodec, Metric, Vectors, exact_neighbours
 from service.index import view as view_module
+from service.index.look import Look, Over
 from service.index.segment import IndexKind, Segment
 from service.index.view import View
 from tests.conftest import clustered
@@ -79,15 +80,30 @@ def test_buckets_score_a_tenth_of_base_and_tail_together(tiny_codec: Codec, monk
     view = View.of(1, tiny_codec, 1, np.arange(10_000), codes[:10_000])
     view = view.applied(2, np.arange(10_000, 14_000), codes[10_000:], NO_ROWS)
     budgets: list[int] = []
-    search = Segment.search
+    probed = Segment.probed
 
-    def counted(self: Segment, queries: Vectors, k: int, kind: IndexKind, candidates: int, share: float) -> Neighbours:
+    def counted(self: Segment, queries: Vectors, k: int, candidates: int, probes: int | None, over: Over) -> Look:
         budgets.append(candidates)
-        return search(self, queries, k, kind, candidates, share)
+        return probed(self, queries, k, candidates, probes, over)
 
-    monkeypatch.setattr(Segment, "search", counted)
+    monkeypatch.setattr(Segment, "probed", counted)
     view.search(QUERIES, 10, IndexKind.BUCKETS)
     assert budgets == [1_000, 400]
+
+
+def test_probes_are_shared_out_among_base_and_tail(tiny_codec: Codec) -> None:
+    codes = tiny_codec.encode(clustered(14_000, DIM))
+    view = View.of(1, tiny_codec, 1, np.arange(10_000), codes[:10_000])
+    only_base = view.probed(QUERIES, 10, 300)
+    view = view.applied(2, np.arange(10_000, 14_000), codes[10_000:], NO_ROWS)
+    look = view.probed(QUERIES, 10, 300)  # 4 x 8,192 and 4 x 2,048 buckets
+    base, tail = (segment.probed(QUERIES, 10, 0, share) for segment, share in ((view.base, 240), (view.tail, 60)))
+    assert only_base.probes.tolist() == look.probes.tolist() == [300] * 5
+    assert look.candidates.tolist() == (base.candidates + tail.candidates).tolist()
+    assert look.radius.tolist() == np.minimum(base.radius, tail.radius).tolist()
+    assert {row >= 10_000 for row in look.neighbours.rows.ravel().tolist()} == {False, True}
+    gone = view.applied(3, NO_ROWS, codes[:0], np.arange(14_000))
+    assert (gone.probed(QUERIES, 10, 300).neighbours.rows == -1).all()
 
 
 def test_tables_are_built_once_for_a_segment_and_its_heirs(tiny_codec: Codec) -> None:

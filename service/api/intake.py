@@ -168,7 +168,9 @@ def _query(given: QueryIn, field: str, settings: Settings) -> Query:
     return Query(
         positive=(*_own_example(given, field, settings), *_examples(given.positive, f"{field}positive", settings)),
         negative=_examples(given.negative, f"{field}negative", settings),
-        plan=Plan(given.k, given.oversample or OVERSAMPLE, given.index, given.stage, given.scan or 0),
+        plan=Plan(
+            given.k, given.oversample or OVERSAMPLE, given.index, given.stage, given.scan or 0, probes=given.probes
+        ),
         field=field,
         mode=given.mode,
         text=given.text,
@@ -194,6 +196,8 @@ def _checked_mode(given: QueryIn, field: str, settings: Settings) -> None:
         asked = "a snippet" if given.mode is Mode.VECTOR else f"the mode {given.mode}"
         raise InvalidInput(f"{asked} looks for the words of a 'text'; give one", field=f"{field}text")
     _checked_text(given.text, f"{field}text", settings)
+    if given.probes is not None and given.index is not IndexKind.BUCKETS:
+        raise InvalidInput(f"the index {given.index} has no buckets; take the index buckets", field=f"{field}probes")
     if given.fusion is not None and given.mode is not Mode.HYBRID:
         raise InvalidInput("only the mode hybrid has two lists to fuse", field=f"{field}fusion")
     if isinstance(given.fusion, WeightsIn) and given.group_by is not None:

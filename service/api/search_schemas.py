@@ -14,6 +14,8 @@ from service.query import Answer, Hit, Mode
 from service.search import Stage
 
 Text = Annotated[str, StringConstraints(min_length=1)]
+MOST_PROBES = 1 << 18
+"""Four tables of 65,536 buckets have no more."""
 HitInclude = Literal["text", "metadata", "vector", "snippet"]
 """What a hit carries beside id and score."""
 
@@ -74,6 +76,13 @@ class QueryIn(ExampleIn):
         description="Share of residual codes that FAISS looks at, in the lists nearest to the query: 1 is all of them; "
         "without it, what the codec was tuned to",
     )
+    probes: int | None = Field(
+        None,
+        ge=1,
+        le=MOST_PROBES,
+        description="Of the index buckets: how many to look into, of all tables, however many codes they hold; without "
+        "it, as many as hold a tenth of the codes",
+    )
     stage: Stage | None = Field(
         None, description="Where to stop; without it, at the exact scores of original vectors where they are kept"
     )
@@ -117,6 +126,7 @@ class SearchRequest(QueryIn):
                 {"positive": [{"id": "otter"}, {"text": "fish"}], "negative": [{"id": "violin"}]},
                 {"text": "animals", "group_by": "home", "k": 3},
                 {"collection": "vectors", "vector": [0.1, 0.2, 0.3], "include": ["metadata"]},
+                {"text": "animals living in water", "index": "buckets", "probes": 1_000},
                 {"queries": [{"text": "fish"}, {"text": "music"}]},
             ]
         }
@@ -179,6 +189,18 @@ class ProfileOut(BaseModel):
     counts: dict[str, int]
 
 
+class BucketsOut(BaseModel):
+    """How far the index buckets looked for a question, the last time that it did."""
+
+    tables: int = Field(description="Hash tables that each code stands in")
+    probes: int = Field(description="Buckets looked into, of all tables; 0 where every code was scored anyway")
+    candidates: int = Field(description="Codes scored, each once")
+    radius: int | None = Field(
+        description="Every code of which any table's address differs from the query's in so many bits or fewer was "
+        "scored; none where not even all with the same were, or where addresses are no bits (sparse, residual)"
+    )
+
+
 class AnswerOut(BaseModel):
     """The hits of one question, best first."""
 
@@ -188,6 +210,7 @@ class AnswerOut(BaseModel):
     partial_reason: str | None = None
     cursor: str | None = Field(None, description="Asks for the next page; none on the last")
     warning: str | None = Field(None, description="What the encoder left out of a text that is longer than it reads")
+    buckets: BucketsOut | None = Field(None, description="Of the index buckets: how far it looked")
     profile: ProfileOut | None = None
 
     @classmethod
@@ -201,6 +224,7 @@ class AnswerOut(BaseModel):
             partial_reason=answer.partial_reason,
             cursor=packed(answer.seen) if answer.seen else None,
             warning=answer.warning,
+            buckets=answer.probed and BucketsOut(**answer.probed._asdict()),
             profile=told
             and ProfileOut(
                 milliseconds={stage: round(took, 3) for stage, took in told.milliseconds.items()}, counts=told.counts

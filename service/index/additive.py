@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from models import Codec, Codes, Metric, Neighbours, ResidualCodec, Scores, Vectors, top
 from service.index.listed import ListedCodes, mapped_lists
+from service.index.near import Near
 
 CODEWORDS = 256
 """Of a byte, and so many lists."""
@@ -105,9 +106,12 @@ class AdditiveIndex:
         best = top(np.where(slots < 0, np.float32(-np.inf), scores), slots, k)
         return Neighbours(np.where(np.isneginf(best.scores), -1, best.rows), best.scores)
 
-    def near(self, queries: Vectors, slots: NDArray[np.int64]) -> Scores:
-        """(q, D) queries and (c,) slots to (q, c) scores as `search` has them."""
-        return self.scores(queries, np.broadcast_to(slots, (len(queries), len(slots))))
+    def near(self, queries: Vectors) -> list[Near]:
+        """For each of (q, D) queries what turns (c,) slots into (c,) scores as `search` has them."""
+        return [self._near(query[None]) for query in queries]
+
+    def _near(self, query: Vectors) -> Near:
+        return lambda slots: self.scores(query, slots[None])[0]
 
     def scores(self, queries: Vectors, slots: NDArray[np.int64]) -> Scores:
         """(q, D) queries and (q, c) slots to the codec's (q, c) scores; -1 gets minus infinity."""

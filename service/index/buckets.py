@@ -3,6 +3,7 @@
 Knows no row ids, no FAISS and no SQL, and not what keys and costs mean: the codec does.
 """
 
+from math import comb
 from threading import Lock
 from typing import NamedTuple, Protocol
 
@@ -11,9 +12,18 @@ from numpy.typing import NDArray
 
 from models import Codec, Codes, Neighbours, Scores, Vectors, top
 from service.index.listed import ListedCodes
+from service.index.look import Look, Over, never
+from service.index.near import Near
+from service.index.tables import HashTables
 
 FEWEST_BITS, MOST_BITS = 2, 16
 """As many buckets as there are codes, within these: small buckets let the query's margins order the scan finely."""
+ROUND = 16_384
+"""Entries of tables read between two looks at the time: some milliseconds."""
+FEWEST_PROBES = 64
+"""Buckets asked for at first where a number of codes is wanted,"""
+WIDER = 4
+"""and how many times as many where they held too few."""
 
 
 class ScanIndex(Protocol):
@@ -31,25 +41,9 @@ class ScanIndex(Protocol):
 
     def __len__(self) -> int: ...
 
-    def near(self, queries: Vectors, slots: NDArray[np.int64]) -> Scores:
-        """(q, D) queries and (c,) slots to (q, c) scores."""
+    def near(self, queries: Vectors) -> list[Near]:
+        """For each of (q, D) queries what scores slots."""
         ...
-
-
-class Scan(NamedTuple):
-    """What a bucket search did."""
-
-    neighbours: Neighbours
-    candidates: NDArray[np.int64]
-    """(q,) codes scored."""
-
-
-class _Tables(NamedTuple):
-    """All tables one behind the other, so that a bucket is a number and its slots are one range."""
-
-    slots: NDArray[np.uint32]
-    begins: NDArray[np.uint32]
-    """(tables * buckets + 1,)"""
 
 
 class BucketIndex:
@@ -60,7 +54,7 @@ class BucketIndex:
         self._scan = scan
         self.bits = int(np.clip(np.log2(max(1, len(scan))), FEWEST_BITS, MOST_BITS))
         self._building = Lock()
-        self._built: _Tables | None = None
+        self._built: HashTables | None = None
 
     def __len__(self) -> int:
         return len(self._scan)
@@ -68,56 +62,151 @@ class BucketIndex:
     @property
     def ram_bytes(self) -> int:
         """Bytes of the tables, without the codes: none before the first search."""
-        return 0 if self._built is None else self._built.slots.nbytes + self._built.begins.nbytes
+        return 0 if self._built is None else self._built.ram_bytes
 
-    def _tables(self) -> "_Tables":
+    @property
+    def tables(self) -> int:
+        """How many a code stands in."""
+        return self.buckets // self.codec.bucket_count(self.bits)
+
+    @property
+    def buckets(self) -> int:
+        """Of all tables, empty ones too."""
+        return len(self._tables().begins) - 1
+
+    def _tables(self) -> HashTables:
         with self._building:
             if self._built is None:
                 keys = self.codec.bucket_keys(self._scan.codes[:], self.bits)
-                buckets = self.codec.bucket_count(self.bits)
-                slots = [np.argsort(column, kind="stable") for column in keys.T]
-                sizes = [np.bincount(column, minlength=buckets) for column in keys.T]
-                begins = np.concatenate(([0], np.cumsum(np.concatenate(sizes))))
-                self._built = _Tables(np.concatenate(slots).astype(np.uint32), begins.astype(np.uint32))
+                self._built = HashTables.of(keys, self.codec.bucket_count(self.bits))
             return self._built
 
-    def search(self, queries: Vectors, k: int, live: NDArray[np.uint8], candidates: int) -> Scan:
-        """(q, D) queries to the best k slots of each, among about `candidates` slots from the nearest buckets.
+    def search(
+        self,
+        queries: Vectors,
+        k: int,
+        live: NDArray[np.uint8],
+        candidates: int,
+        probes: int | None = None,
+        over: Over = never,
+    ) -> Look:
+        """(q, D) queries to the best k slots of each among `candidates` slots, or fewer, from the nearest buckets; with
+        `probes` from so many of them, however many codes these hold.
 
-        Slots whose bit in `live` is not set are neither scored nor counted. Scores compare latents.
+        Slots whose bit in `live` is not set are neither scored nor counted. Scores compare latents. When the time is
+        over, no further bucket is read; of the first query some are.
         """
-        latents = self.codec.latents(queries)
-        alive = np.unpackbits(live, count=len(self), bitorder="little").astype(bool)
-        rows = np.full((len(queries), k), -1, np.int64)
-        scores = np.full((len(queries), k), -np.inf, np.float32)
-        scored = np.zeros(len(queries), np.int64)
+        alive = int(np.bitwise_count(live).sum())
+        wanted = alive if probes is not None else min(candidates, alive)
+        latents, near = self.codec.latents(queries), self._scan.near(queries)
+        found = []
         for query in range(len(queries)):
-            slots = self._candidates(latents[query], candidates, alive)
-            best = top(self._scan.near(queries[query : query + 1], slots), slots, k)
-            rows[query], scores[query], scored[query] = best.rows[0], best.scores[0], len(slots)
-        return Scan(Neighbours(rows, scores), scored)
+            if query and over():
+                found.append(_Found.nothing())
+            elif wanted == alive and probes is None:
+                found.append(self._everything(near[query], live))
+            else:
+                found.append(self._found(latents[query], near[query], live, wanted, probes, over))
+        best = [top(one.scores[None], one.slots, k) for one in found]
+        neighbours = Neighbours(*(np.concatenate(parts) for parts in zip(*best, strict=True)))
+        probed = np.array([one.probes for one in found], np.int64)
+        scored = np.array([len(one.slots) for one in found], np.int64)
+        radius = np.array(
+            [self._radius(latent, one.read) for latent, one in zip(latents, found, strict=True)], np.int64
+        )
+        cut = np.array([one.cut for one in found], np.bool_)
+        return Look(neighbours, self.tables, probed, scored, radius, cut)
 
-    def _candidates(self, latents: NDArray[np.float32], wanted: int, alive: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """The first `wanted` live slots from the nearest buckets over all tables, for one query's (m,) latents."""
-        costs = self.codec.bucket_costs(latents, self.bits).ravel()
-        order = np.argsort(costs, kind="stable")
-        tables = self._tables()
-        begins = tables.begins[order].astype(np.int64)
-        sizes = tables.begins[order + 1] - begins
-        entries = np.cumsum(sizes)
-        reach = wanted
-        while True:
-            probes = int(np.searchsorted(entries, reach)) + 1
-            slots = tables.slots[_ranges(begins[:probes], sizes[:probes])].astype(np.int64)
-            slots = slots[alive[slots]]
-            _, first = np.unique(slots, return_index=True)
-            if len(first) >= wanted or probes >= len(order):
-                return slots[np.sort(first)[:wanted]]
-            reach *= 2  # a slot stands in every table, and some are dead
+    def _everything(self, near: Near, live: NDArray[np.uint8]) -> "_Found":
+        """Every live slot: there is nothing to choose."""
+        slots = np.flatnonzero(np.unpackbits(live, count=len(self), bitorder="little"))
+        return _Found(slots, near(slots) if len(slots) else np.empty(0, np.float32), 0, None, False)
+
+    def _found(
+        self,
+        latents: NDArray[np.float32],
+        near: Near,
+        live: NDArray[np.uint8],
+        wanted: int,
+        probes: int | None,
+        over: Over,
+    ) -> "_Found":
+        """Reads the buckets in rounds, cheapest first, until `wanted` live slots are scored or `probes` are read."""
+        tables, alive = self._tables(), int(np.bitwise_count(live).sum())
+        most = min(self.buckets, probes or self.buckets)
+        order, sizes = np.empty(0, np.int64), np.empty(0, np.int64)
+        slots, scores = np.empty(0, np.int64), np.empty(0, np.float32)
+        read, done, cut = 0, 0, False
+        guess = probes or 2 * wanted * self.codec.bucket_count(self.bits) // max(1, alive) + FEWEST_PROBES
+        while len(slots) < wanted and done < most and not (cut := done > 0 and over()):
+            if done == len(order):
+                wider = self.codec.nearest_buckets(latents, self.bits, min(most, guess))
+                known = np.zeros(self.buckets, np.bool_)
+                known[order] = True
+                order = np.concatenate((order, wider[~known[wider]]))
+                sizes, guess = tables.size(order), guess * WIDER
+            missing = wanted - len(slots)
+            ends = np.cumsum(sizes[done:])
+            step = int(np.searchsorted(ends, min(ROUND, missing + missing // 2 + FEWEST_PROBES))) + 1
+            entries = tables.entries(order[done : done + step], sizes[done : done + step])
+            fresh, edge = _fresh(entries, live, slots, missing)
+            if edge is None:
+                read = done = done + min(step, len(ends))
+            else:  # so many slots were wanted: the last bucket may hold more of them
+                read = done + int(np.searchsorted(ends, edge + 1, "right"))
+                done = max(read, done + int(np.searchsorted(ends, edge, "right")) + 1)
+            if len(fresh):
+                slots, scores = np.concatenate((slots, fresh)), np.concatenate((scores, near(fresh)))
+        return _Found(slots, scores, done, None if len(slots) == alive else order[:read], cut)
+
+    def _radius(self, latents: NDArray[np.float32], read: NDArray[np.int64] | None) -> int:
+        """The Hamming radius around a query's keys within which all of `read` buckets, or of every one, lie."""
+        key, count = self.codec.query_key(latents, self.bits), self.codec.bucket_count(self.bits)
+        if key is None:
+            return -1
+        if read is None:
+            return self.bits
+        tables = read // count
+        distances = np.bitwise_count((read % count).astype(np.uint16) ^ key[tables])
+        there = np.bincount((self.bits + 1) * tables + distances, minlength=(self.bits + 1) * len(key))
+        ball = [comb(self.bits, distance) for distance in range(self.bits + 1)]
+        whole = (there.reshape(len(key), -1) == ball).all(axis=0)
+        return int(np.argmin(np.append(whole, False))) - 1
 
 
-def _ranges(begins: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """begin, begin + 1, ... begin + size - 1 of every range, one after the other."""
-    total = int(sizes.sum())
-    shifts = np.repeat(begins - np.concatenate(([0], np.cumsum(sizes)[:-1])), sizes)
-    return shifts + np.arange(total)
+class _Found(NamedTuple):
+    """What one query's look came to."""
+
+    slots: NDArray[np.int64]
+    scores: Scores
+    probes: int
+    read: NDArray[np.int64] | None
+    """The buckets that were read to their end; none where everything was."""
+    cut: bool
+
+    @classmethod
+    def nothing(cls) -> "_Found":
+        """There was no time to look."""
+        none = np.empty(0, np.int64)
+        return cls(none, np.empty(0, np.float32), 0, none, True)
+
+
+def _fresh(
+    entries: NDArray[np.int64], live: NDArray[np.uint8], known: NDArray[np.int64], most: int
+) -> tuple[NDArray[np.int64], int | None]:
+    """The first `most` different live slots of entries that are not `known`, ascending; where they end, if before the
+    entries do.
+    """
+    alive = live[entries >> 3] >> (entries & 7).astype(np.uint8) & 1
+    places = np.flatnonzero(alive)
+    if len(known):
+        seen = np.zeros(8 * len(live), np.bool_)
+        seen[known] = True
+        places = places[~seen[entries[places]]]
+    pairs = np.sort(entries[places] << 32 | places)  # the first place of each slot
+    firsts = pairs[np.flatnonzero(np.diff(pairs >> 32, prepend=-1))]
+    if len(firsts) <= most:
+        return firsts >> 32, None
+    where = firsts & 0xFFFFFFFF
+    edge = int(np.partition(where, most - 1)[most - 1])
+    return firsts[where <= edge] >> 32, edge

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from models import Codec, Codes, FloatSpace, Metric, Neighbours, ProductSpace, ScalarSpace, Scores, Vectors
 from service.index.listed import mapped_lists
+from service.index.near import Near
 
 INDEX = "index"
 SCALAR_TYPES = {
@@ -82,10 +83,27 @@ class FaissIndex:
             scores = -scores
         return Neighbours(slots, np.where(slots < 0, -np.inf, scores).astype(np.float32))
 
-    def near(self, queries: Vectors, slots: NDArray[np.int64]) -> Scores:
-        """(q, D) queries and (c,) slots to (q, c) scores as `search` has them."""
-        stored = self.codec.stored_latents(self.codes[slots])
-        return np.stack([self.codec.point_scores(point, stored) for point in self.codec.points(queries)])
+    def near(self, queries: Vectors) -> list[Near]:
+        """For each of (q, D) queries what turns (c,) slots into (c,) scores as `search` has them."""
+        return [self._near(point) for point in self.codec.points(queries)]
+
+    def _near(self, point: NDArray[np.float32]) -> Near:
+        space = self.codec.space
+        if not isinstance(space, ProductSpace):
+            return lambda slots: self.codec.point_scores(point, self.codec.stored_latents(self.codes[slots]))
+        # What each value of each byte adds to the score, so that a code is as many additions as it has bytes.
+        parts = point.reshape(len(space.centroids), -1, 1)
+        shares = np.matmul(space.centroids, parts)[:, :, 0]
+        if self.codec.metric is not Metric.IP:
+            shares = 2 * shares - np.einsum("mkw,mkw->mk", space.centroids, space.centroids) - (parts**2).sum(axis=1)
+
+        def near(slots: NDArray[np.int64]) -> Scores:
+            scores = np.zeros(len(slots), np.float32)
+            for share, column in zip(shares, np.ascontiguousarray(self.codes[slots].T), strict=True):
+                scores += share.take(column)
+            return scores
+
+        return near
 
     def scores(self, queries: Vectors, slots: NDArray[np.int64]) -> Scores:
         """(q, D) queries and (q, c) slots to the codec's (q, c) scores; -1 gets minus infinity."""

@@ -11,6 +11,7 @@ from service.index.additive import AdditiveIndex
 from service.index.buckets import BucketIndex
 from service.index.faiss import FaissIndex
 from service.index.listed import ListedCodes
+from service.index.look import Look, Over, never
 from service.index.sparse import SparseIndex
 
 RowArray = NDArray[np.int64]
@@ -140,16 +141,23 @@ class Segment:
         lesser.live_count = int(np.count_nonzero(alive))
         return lesser
 
-    def search(self, queries: Vectors, k: int, kind: IndexKind, candidates: int, share: float = 1) -> Neighbours:
-        """(q, D) queries to the best k live rows of each by latents; `candidates` bounds the buckets' work, and `share`
-        what FAISS looks at where codes stand in lists.
+    def search(self, queries: Vectors, k: int, share: float = 1) -> Neighbours:
+        """(q, D) queries to the best k live rows of each by latents, as FAISS finds them; `share` is what it looks at
+        where codes stand in lists.
         """
         if not self.live_count:
             return Neighbours(np.full((len(queries), k), -1, np.int64), np.full((len(queries), k), -np.inf, np.float32))
-        if kind is IndexKind.BUCKETS:
-            found = self.buckets.search(queries, k, self.live, candidates).neighbours
-        else:
-            found = self.scan.search(queries, k, self.live, share)
+        return self._by_row(self.scan.search(queries, k, self.live, share))
+
+    def probed(self, queries: Vectors, k: int, candidates: int, probes: int | None = None, over: Over = never) -> Look:
+        """(q, D) queries to the best k live rows of each by latents, as the buckets find them: see BucketIndex.
+
+        At least one row must be live.
+        """
+        look = self.buckets.search(queries, k, self.live, candidates, probes, over)
+        return look._replace(neighbours=self._by_row(look.neighbours))
+
+    def _by_row(self, found: Neighbours) -> Neighbours:
         return Neighbours(np.where(found.rows >= 0, self.rows[found.rows], -1), found.scores)
 
     def scores(self, queries: Vectors, rows: NDArray[np.int64]) -> Scores:

@@ -18,6 +18,7 @@ from models import (
     merged,
     top,
 )
+from service.index.near import Near
 
 INDEX = "index"
 QUERY_BLOCK = 32
@@ -101,9 +102,12 @@ class SparseIndex:
             )
         return merged(found, k)
 
-    def near(self, queries: Vectors, slots: NDArray[np.int64]) -> Scores:
-        """(q, D) queries and (c,) slots to (q, c) scores as `search` has them."""
-        return self._scores(self.codec.points(queries), slots)
+    def near(self, queries: Vectors) -> list[Near]:
+        """For each of (q, D) queries what turns (c,) slots into (c,) scores as `search` has them."""
+        return [self._near(point[None]) for point in self.codec.points(queries)]
+
+    def _near(self, point: Vectors) -> Near:
+        return lambda slots: self._scores(point, slots)[0]
 
     def scores(self, queries: Vectors, slots: NDArray[np.int64]) -> Scores:
         """(q, D) queries and (q, c) slots to the codec's (q, c) scores; -1 gets minus infinity."""

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import Codec, Codes, Neighbours, ResidualCodec, Scores, Vectors, merged
+from service.index.look import Look, Over, never
 from service.index.segment import IndexKind, RowArray, Segment
 
 SMALLEST_TAIL = 4_096
@@ -102,14 +103,35 @@ class View:
 
         `share` of the codes are looked at by FAISS where they stand in lists.
         """
+        if kind is IndexKind.BUCKETS:
+            return self.probed(queries, k).neighbours
         k = max(1, min(k, len(self)))
-        budget = self.most_scored(k, kind)
         parts = [
-            segment.search(queries, k, kind, -(-budget * segment.live_count // max(1, len(self))), share)
+            segment.search(queries, k, share)
             for segment in (self.base, self.tail)
             if segment.live_count or segment is self.base
         ]
         return merged(parts, k) if len(parts) > 1 else parts[0]
+
+    def probed(self, queries: Vectors, k: int, probes: int | None = None, over: Over = never) -> Look:
+        """The same by the buckets: those that hold `most_scored` codes, or `probes` of them, one at least of base and
+        tail each. Stops when the time is over.
+        """
+        k = max(1, min(k, len(self)))
+        segments = [segment for segment in (self.base, self.tail) if segment.live_count]
+        if not segments:
+            return Look.nothing(len(queries), k)
+        budget = self.most_scored(k, IndexKind.BUCKETS)
+        shares = [probes] * len(segments)
+        if probes is not None and len(segments) > 1:
+            base, tail = (segment.buckets.buckets for segment in segments)
+            least = max(1, min(probes, base + tail) * tail // (base + tail))
+            shares = [max(1, probes - least), least]
+        looks = [
+            segment.probed(queries, k, -(-budget * segment.live_count // len(self)), share, over)
+            for segment, share in zip(segments, shares, strict=True)
+        ]
+        return Look.of(looks, k)
 
     def most_scored(self, k: int, kind: IndexKind, share: float = 1) -> int:
         """Codes that a query for k rows is compared with, about."""
