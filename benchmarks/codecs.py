@@ -30,7 +30,6 @@ from models import (
     DenseConfig,
     ResidualConfig,
     SparseConfig,
-    SparseSpace,
     TrainingConfig,
     VariationalConfig,
     exact_neighbours,
@@ -38,8 +37,7 @@ from models import (
     prepared,
     recall,
 )
-from service.index.faiss import FaissIndex
-from service.index.sparse import SparseIndex
+from service.index.segment import scan_of
 
 QUERIES = 1_000
 BLOCK = 20_000
@@ -115,8 +113,7 @@ def measured(data: VectorSet, sizes: str, only: str | None) -> Iterator[dict[str
 def shortlist(codec: Codec, codes: np.ndarray[Any, np.dtype[np.uint8]], data: VectorSet) -> Any:
     """The first hundred rows of each query by the index's own order."""
     live = np.packbits(np.ones(len(codes), np.bool_), bitorder="little")
-    index = SparseIndex if isinstance(codec.space, SparseSpace) else FaissIndex
-    return index(codec, codes).search(data.queries, 100, live).rows
+    return scan_of(codec)(codec, codes).search(data.queries, 100, live).rows
 
 
 def thinned(data: VectorSet, most: int | None) -> VectorSet:

@@ -27,9 +27,8 @@ class ScalarSpace:
 
 @dataclass(frozen=True)
 class ProductSpace:
-    """Each byte of a code picks one of 256 points of its own; what is compared are the points side by side.
-
-    Those of a residual code add up instead: each is multiplied with the whole query, of the same width.
+    """Each byte of a code picks one of 256 points of its own; what is compared are the points side by side, but of a
+    residual code their sum.
     """
 
     centroids: NDArray[np.float32]
