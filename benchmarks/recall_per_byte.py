@@ -52,11 +52,12 @@ LATE_SHARE = 0.7
 COLUMNS = ("set", "split", "bytes", "code", "as FAISS", "sphere", "in 100", "error", "bound", "train s", "encode/s")
 
 
-def ours(beams: dict[str, int]) -> Callable[[Vectors, Metric, int], Code]:
-    """A residual autoencoder with its defaults, but for beams."""
+def ours(beams: dict[str, int], minutes: float | None) -> Callable[[Vectors, Metric, int], Code]:
+    """A residual autoencoder with its defaults, but for beams; `minutes` long where they are given."""
 
     def trained(base: Vectors, metric: Metric, size: int) -> Code:
-        codec = fit(ResidualConfig(size, **beams), base, metric, TrainingConfig(held_out=0.02)).codec
+        training = TrainingConfig(held_out=0.02, minutes=minutes)
+        codec = fit(ResidualConfig(size, **beams), base, metric, training).codec
         codec.threads, codec.device = torch.get_num_threads(), "auto"
         return Code.of(codec)
 
@@ -90,13 +91,14 @@ def by_faiss(factory: str) -> Callable[[Vectors, Metric, int], Code]:
 
 
 def codes(
-    dim: int, size: int, longer: Mapping[int, CutFrom]
+    dim: int, size: int, longer: Mapping[int, CutFrom], minutes: float | None
 ) -> Iterator[tuple[str, Callable[[Vectors, Metric, int], Code]]]:
     """Every code of `size` bytes for (n, dim) vectors, by name."""
     yield from ((f"Codewell, {whole} bytes cut", made) for whole, made in longer.items() if size < whole)
     if size <= MOST_STEPS:
-        yield "Codewell residual", ours({})
-        yield "Codewell, beams of 128", ours({"beam": 128, "refit_beam": 128})
+        within = f", {minutes:g} minutes" if minutes else ""
+        yield f"Codewell residual{within}", ours({}, minutes)
+        yield f"Codewell, beams of 128{within}", ours({"beam": 128, "refit_beam": 128}, minutes)
     yield from ((name, by_faiss(name)) for name in factories(dim, size))
 
 
@@ -110,6 +112,7 @@ def main() -> None:
     parser.add_argument("--splits", default="late,all")
     parser.add_argument("--late-from", type=int)
     parser.add_argument("--cut-from", type=int, help="bytes of a code whose first bytes are measured too")
+    parser.add_argument("--minutes", type=float, help="of training ours; as long as it takes if none")
     parser.add_argument("--only", help="codes whose name holds this")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path, required=True)
@@ -127,7 +130,7 @@ def main() -> None:
     for one in data:
         for split in given.splits.split(","):
             for size in map(int, given.bytes.split(",")):
-                for name, make in codes(one.base.shape[1], size, longer):
+                for name, make in codes(one.base.shape[1], size, longer, given.minutes):
                     if given.only is not None and given.only not in name:
                         continue
                     late_from = given.late_from or int(len(one.base) * LATE_SHARE)

@@ -27,6 +27,8 @@ MAP_RATE, WORD_RATE = 1e-3, 1e-4
 SHARPNESS = 0.25
 """The softmax's temperature, as a share of the distance between the first and the hundredth neighbour's score."""
 QUERY_BLOCK = 100
+LONG = 15
+"""Minutes of training from which a processor's decoder is trained as long as CUDA's."""
 
 
 class Effort(NamedTuple):
@@ -40,9 +42,11 @@ class Effort(NamedTuple):
     """At most; a twentieth of the vectors where that is less"""
 
     @classmethod
-    def on(cls, device: torch.device) -> "Effort":
-        """What takes a few minutes on a processor, half a minute on CUDA."""
-        return cls(50_000, 10_000, 1_500) if device.type == "cpu" else cls(200_000, 60_000, 5_000)
+    def on(cls, device: torch.device, minutes: float | None) -> "Effort":
+        """What takes minutes on a processor, a quarter of an hour where as much is given; half a minute on CUDA."""
+        if device.type != "cpu":
+            return cls(200_000, 60_000, 5_000)
+        return cls(50_000, 10_000, 1_500) if (minutes or 0) < LONG else cls(200_000, 30_000, 5_000)
 
 
 class Graph(NamedTuple):

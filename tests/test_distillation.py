@@ -17,7 +17,13 @@ from models import (
 from models.distillation import Effort, Graph, distilled, neighbour_graph
 from tests.conftest import clustered, started_codec
 
-EFFORT = Effort.on(torch.device("cpu"))
+EFFORT = Effort.on(torch.device("cpu"), None)
+
+
+def test_minutes_make_a_processor_train_as_long_as_cuda() -> None:
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert Effort.on(cpu, 14.9) == EFFORT < Effort.on(cpu, 15)
+    assert Effort.on(cpu, 15).steps == Effort.on(cuda, None).steps == Effort.on(cuda, 1).steps
 
 
 def drawn_graph(vectors: Vectors, metric: Metric) -> Graph:
