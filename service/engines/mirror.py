@@ -59,13 +59,12 @@ class Mirror:
                     f"the collection {held.collection!r} is copied there already: name another by --table",
                     field="table",
                 )
-            column = self._column_of(source)
             counted = _Counted(progress, source.row_count)
             whole = held is None or not _goes_on(held, state, source.floor_seq)
             if held is None or whole:
-                self._engine.replace(column, state, counted(source.whole()))
+                self._engine.replace(self._column_of(source), state, counted(source.whole()))
             elif held.seq < state.seq:
-                self._engine.update(column, state, counted(source.since(held.seq)))
+                self._engine.update(self._column_of(source), state, counted(source.since(held.seq)))
         self._head = store.Head(source.seq, source.generation_id)
         return Step(whole, counted.rows, counted.gone, source.seq)
 
