@@ -42,7 +42,7 @@ milvus: install  ## Run the tests of copies in Milvus, in a venv of its own besi
 	@test -d $(MILVUS) || $(BIN)/python -m venv $(MILVUS)
 	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
 		$$($(MILVUS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/shared.pth
-	@$(MILVUS)/bin/python -m pip install --quiet "pymilvus>=2.6,<3" milvus-lite
+	@$(MILVUS)/bin/python -m pip install --quiet "pymilvus>=2.6,<3" "milvus-lite>=2.5,<3"
 	OMP_NUM_THREADS=1 $(MILVUS)/bin/python -m pytest tests/test_milvus.py
 
 lint: install  ## Check format, lint, types, the arrows between packages, Docker files, documentation

@@ -26,7 +26,7 @@ from tests.engine_collections import DIM, QUERIES, VECTORS, Asked, change, check
 HERE = find_spec("pymilvus") is not None and find_spec("milvus_lite") is not None
 pytestmark = [
     pytest.mark.milvus,
-    pytest.mark.skipif(not HERE, reason="needs pymilvus and milvus-lite: `make milvus` installs them"),
+    pytest.mark.skipif(not HERE, reason="needs pymilvus and milvus-lite 2.5: `make milvus` installs them"),
     # grpcio and pymilvus warn of each other's and Python's newer ways.
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"),
 ]
