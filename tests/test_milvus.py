@@ -165,6 +165,8 @@ def test_what_cannot_be_copied_is_refused(tmp_path: Path, engine: Any, client: A
     with pytest.raises(EngineAway) as refused:
         Milvus("http://me:geheim@127.0.0.1:1", "docs")
     assert "geheim" not in str(refused.value)
+    with pytest.raises(InvalidInput, match=r"no http://HOST:19530; in a password, / is %2F"):
+        Milvus("http://me:1/geheim@127.0.0.1:1", "docs")
 
 
 def test_the_command_copies(tmp_path: Path, client: Any) -> None:

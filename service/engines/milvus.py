@@ -55,7 +55,7 @@ class Milvus:
         """`url` is `http://USER:PASSWORD@HOST:19530`, or a file that ends with .db for Milvus Lite.
 
         Raises:
-            InvalidInput: pymilvus is not installed, or the name is none that Milvus takes; EngineAway
+            InvalidInput: pymilvus is not installed, or the URL or the name is none; EngineAway
         """
         if not NAME.fullmatch(name):
             detail = f"Milvus takes names of up to 200 letters, digits and _, not {name!r}: --table gives another"
@@ -170,10 +170,16 @@ class Milvus:
 
 
 def _address(url: str) -> tuple[str, str]:
-    """The URL without user and password, and these as Milvus takes them."""
+    """The URL without user and password, and these as Milvus takes them.
+
+    Raises:
+        InvalidInput, which does not repeat it.
+    """
     if "://" not in url:
         return url, ""
     parts = urlsplit(url)
+    if "@" in url.partition(parts.netloc)[2]:  # the rest of a password, which would be named in errors
+        raise InvalidInput("that is no http://HOST:19530; in a password, / is %2F, ? is %3F, # is %23", field="target")
     token = ":".join(unquote(part) for part in (parts.username, parts.password) if part)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl(), token
 

@@ -1,5 +1,6 @@
 """Keeps an engine in step with a collection: all of it the first time, later what its log changed. Knows no engine."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from typing import NamedTuple
@@ -79,7 +80,8 @@ class Mirror:
         with closing(self._database.signal()) as signal:
             while True:
                 try:
-                    signal.wait(PAUSE_SECONDS)
+                    with self._database.translated_errors():
+                        signal.wait(PAUSE_SECONDS)
                     if self._is_behind():
                         done(self.step())
                     away = False
@@ -87,6 +89,7 @@ class Mirror:
                     if not away:
                         failed(error)
                     away = True
+                    time.sleep(PAUSE_SECONDS)
 
     def _is_behind(self) -> bool:
         with self._database.reading() as session:

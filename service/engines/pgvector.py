@@ -206,12 +206,15 @@ def checked_url(url: str) -> str:
         InvalidInput, which does not repeat it.
     """
     plain = re.sub(r"^postgres(ql)?(\+psycopg)?://", "postgresql://", url)
+    authority, _, path = plain.removeprefix("postgresql://").partition("/")
+    # libpq would take what follows on such a sign in a password for a host, and name it in its errors.
+    unquoted = authority.count("@") > 1 or "@" in path.partition("?")[0]
     try:
-        if plain.startswith("postgresql://"):
+        if plain.startswith("postgresql://") and not unquoted:
             return make_conninfo(plain, **CONNECTING)
     except psycopg.Error:
         pass
-    raise InvalidInput("that is no postgresql://USER@HOST/NAME", field="target")
+    raise InvalidInput("that is no postgresql://USER@HOST/NAME; in a password, @ is %40 and / is %2F", field="target")
 
 
 def binary(column: Column, values: Values) -> list[bytes]:
