@@ -116,6 +116,7 @@ class _Counted:
         self.rows = self.gone = 0
 
     def __call__(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        self._progress(0, self._total)
         for batch in batches:
             yield batch
             self.rows, self.gone = self.rows + len(batch.rows), self.gone + len(batch.gone)
