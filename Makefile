@@ -7,9 +7,10 @@ TORCH := torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+MILVUS := $(VENV)-milvus
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test lint docs image clean
+.PHONY: help install demo serve test milvus lint docs image clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' Makefile | while IFS='|' read -r target what; do printf '%-14s %s\n' "$$target" "$$what"; done
@@ -37,6 +38,13 @@ serve: install  ## Run the server on the data folder ./codewell-data
 test: install  ## Run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
+milvus: install  ## Run the tests of copies in Milvus, in a venv of its own beside .venv, whose packages it sees
+	@test -d $(MILVUS) || $(BIN)/python -m venv $(MILVUS)
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
+		$$($(MILVUS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/shared.pth
+	@$(MILVUS)/bin/python -m pip install --quiet "pymilvus>=2.6,<3" "milvus-lite>=2.5,<3"
+	OMP_NUM_THREADS=1 $(MILVUS)/bin/python -m pytest tests/test_milvus.py
+
 lint: install  ## Check format, lint, types, the arrows between packages, Docker files, documentation
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -55,5 +63,5 @@ image:  ## Build the Docker image and print its size
 	@docker image inspect --format '{{.Size}}' codewell | awk '{printf "codewell: %.2f GB\n", $$1 / 1e9}'
 
 clean:  ## Remove .venv, caches and builds; ./codewell-data stays
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(MILVUS) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -46,6 +46,8 @@ CodewellError            500
 ├── QuotaExceeded        429   there would be more kept than a setting or the API key allows
 ├── EncoderMissing       501   an optional package is not installed
 ├── EncoderFailed        502   the embeddings endpoint did not answer as it should
+├── EngineRefused        502   an engine that codes are copied to does not do what it is asked
+│   └── EngineAway             it cannot be reached, or the connection was lost
 ├── Unavailable          503   try again: the answer carries Retry-After
 │   ├── Busy                   as much is being done as the server does at once
 │   └── OutOfTime              nothing was found within a search's time
@@ -432,6 +434,19 @@ class EncoderFailed(CodewellError):
 
     status = 502
     title = "Text encoder failed"
+
+
+class EngineRefused(CodewellError):
+    """An engine that codes are copied to does not do what it is asked; the message says what it said."""
+
+    status = 502
+    title = "Engine refused"
+
+
+class EngineAway(EngineRefused):
+    """The engine cannot be reached, or the connection to it was lost; trying again may help."""
+
+    title = "Engine away"
 
 
 class Unavailable(CodewellError):

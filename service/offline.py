@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+from service.engines.command import EngineName, check, copy
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -39,18 +41,35 @@ def verify(
 
 def export(
     collection: Annotated[str, typer.Argument(help="Collection, or an alias of one.")],
-    file: Annotated[Path, typer.Argument(help="To be written: .ndjson or .jsonl, also with .gz, or .parquet.")],
+    file: Annotated[
+        Path | None, typer.Argument(help="To be written: .ndjson or .jsonl, also with .gz, or .parquet.")
+    ] = None,
+    to: Annotated[EngineName | None, typer.Option(help="Engine that its codes are copied to, instead of FILE.")] = None,
+    target: Annotated[
+        str | None, typer.Option(metavar="URL", help="Of the engine: postgresql://USER@HOST/NAME, http://HOST:19530.")
+    ] = None,
+    table: Annotated[str | None, typer.Option(help="Its name there; the collection's own where none is given.")] = None,
+    form: Annotated[
+        Literal["codes", "vectors"] | None, typer.Option(help="What is copied: codes, or what they decode to.")
+    ] = None,
+    index: Annotated[bool, typer.Option("--index", help="With an HNSW index; without, a search reads all.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on with what changes, until Ctrl-C or SIGTERM.")] = False,
     data_dir: DataDir = None,
 ) -> None:
     """Write a collection's items, as they are in one moment, to a file that `ingest` and `build` read.
 
-    The file appears once it is whole.
+    The file appears once it is whole. With --to, copy its codes to an engine instead: the first time all of them,
+    later what has changed; another codec replaces all of them at once.
     """
     from service.export import export as written
 
+    check(file, to, {"--target": target, "--table": table, "--form": form, "--index": index, "--follow": follow})
     with opened_database(data_dir) as database:
-        items, seq = written(database, collection, file)
-    typer.echo(f"{items} items, as of seq {seq}")
+        if to is not None and target is not None:
+            copy(database, collection, to, target, table, form or "codes", index=index, follow=follow)
+        elif file is not None:
+            items, seq = written(database, collection, file)
+            typer.echo(f"{items} items, as of seq {seq}")
 
 
 def snapshot(

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from models import Codes, Metric, Vectors
 from service.chunk_follower import ChunkFollower
+from service.engines.column import Form, column_of
 from service.errors import CollectionNotFound, InvalidInput, NoEncoder, NotTrained
 from service.filter import Every, Filter, Kind
 from service.filter_follower import FilterFollower
@@ -42,6 +43,15 @@ class Taken(NamedTuple):
     """By kind of view; those of the words are not known."""
     mapped: int
     """Of codes in a file, which processes share."""
+
+
+class Literals(NamedTuple):
+    """Queries as pgvector writes them."""
+
+    generation: int
+    code_bytes: int
+    codes: list[str]
+    """One a query: see Column.literals."""
 
 
 class Reader:
@@ -127,10 +137,18 @@ class Reader:
             NotTrained; InvalidInput: a vector is none of this collection's.
         """
         view = self._trained()
-        checked = [
-            checked_vector(vector, self.dim, self.metric, f"{field}[{place}]") for place, vector in enumerate(vectors)
-        ]
-        return view.generation_id or 0, view.codec.encode(np.stack(checked))
+        return view.generation_id or 0, view.codec.encode(self._checked(vectors, field))
+
+    def literals(self, vectors: Sequence[Vectors], field: str) -> Literals:
+        """What a copy of the codes in pgvector is asked with, of (D,) vectors.
+
+        Raises:
+            NotTrained; InvalidInput: a vector is none of this collection's, or pgvector compares no such codes.
+        """
+        view = self._trained()
+        column = column_of(view.codec, Form.CODES, "format")
+        written = column.literals(self._checked(vectors, field))
+        return Literals(view.generation_id or 0, view.codec.code_bytes, written)
 
     def decode(self, codes: Sequence[bytes], field: str) -> tuple[int, Vectors]:
         """The generation that searches use, and the (n, D) vectors that it makes of codes.
@@ -174,6 +192,12 @@ class Reader:
         self._filters.follow()
         self._words.follow()
         self._chunks.follow()
+
+    def _checked(self, vectors: Sequence[Vectors], field: str) -> Vectors:
+        """(n, D) of (D,) vectors."""
+        return np.stack(
+            [checked_vector(one, self.dim, self.metric, f"{field}[{place}]") for place, one in enumerate(vectors)]
+        )
 
     def _trained(self) -> View:
         view = self.follower.view()

@@ -4,8 +4,12 @@ import base64
 from typing import Any
 
 import numpy as np
+import psycopg
+from typer.testing import CliRunner
 
+from service.cli import app
 from tests.conftest import Server, clustered
+from tests.postgres import Postgres
 from tests.test_api_problems import problem
 
 
@@ -30,11 +34,30 @@ def test_codes_go_out_and_come_back_as_the_vectors_that_searches_rank(server: Se
     np.testing.assert_allclose([scores[str(row)] for row in range(20)], cosines, atol=1e-4)
 
 
+def test_a_copy_in_pgvector_is_asked_with_what_encode_gives(server: Server, name: str, postgres: Postgres) -> None:
+    vectors, _ = trained(server, name, bytes=4)
+    url = postgres.new_database()
+    command = ["export", name, "--to", "pgvector", "--target", url, "--table", "there", "--data-dir", server.data_dir]
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE EXTENSION vector")
+        done = CliRunner().invoke(app, [str(one) for one in command])
+        assert done.stdout == "300 rows written, all anew, as of seq 300, to 'there' by pgvector\n", done.output
+        asked = [(vectors[row] + 0.1).tolist() for row in range(10)]
+        body = {"vectors": asked, "format": "pgvector"}
+        for vector, literal in zip(asked, server.post(f"/collections/{name}/encode", body)["codes"], strict=True):
+            statement = "SELECT id FROM there ORDER BY code <-> %s, row_id LIMIT 10"
+            found = [one for (one,) in connection.execute(statement, [literal]).fetchall()]
+            plan = {"collection": name, "k": 10, "stage": "shortlist"}
+            hits = server.post("/search", plan | {"vector": vector})["hits"]
+            assert found == [hit["id"] for hit in hits]
+
+
 def test_bits_are_those_that_the_binary_codec_compares(server: Server, name: str) -> None:
     vectors, _ = trained(server, name, kind="binary", bytes=2)
     url, body = f"/collections/{name}/encode", {"vectors": [vector.tolist() for vector in vectors[:5]]}
     packed = server.post(url, body)["codes"]
     bits = server.post(url, body | {"format": "bits"})["codes"]
+    assert server.post(url, body | {"format": "pgvector"})["codes"] == bits
     for one, other in zip(packed, bits, strict=True):
         raw = np.frombuffer(base64.b64decode(one), np.uint8)
         assert other == "".join(str(byte >> bit & 1) for byte in raw.tolist() for bit in range(8))

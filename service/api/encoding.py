@@ -23,6 +23,8 @@ router = APIRouter(tags=["encoding"], route_class=LargeRoute)
 def encode(body: EncodeRequest, collection: CollectionDep, codewell: CodewellDep) -> Codes:
     """Codes as the collection keeps them, of texts or vectors: for pgvector's `bit`, or an index of your own."""
     vectors, field = intake.to_encode(body, collection, codewell.settings)
+    if body.format == "pgvector":
+        return Codes(**collection.literals(vectors, field)._asdict())
     return Codes.of(*collection.encode(vectors, field), body.format)
 
 

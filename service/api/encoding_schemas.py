@@ -10,7 +10,7 @@ import models
 from service.api.fields import Name, Strict, Vector
 from service.api.search_schemas import Text
 
-Format = Literal["base64", "bits"]
+Format = Literal["base64", "bits", "pgvector"]
 
 
 def _from_base64(given: object) -> bytes:
@@ -29,7 +29,13 @@ class EncodeRequest(Strict):
 
     texts: list[Text] | None = None
     vectors: list[Vector] | None = None
-    format: Format = Field("base64", description="`bits`: 0 and 1, the first bit of a byte first, as pgvector's `bit`")
+    format: Format = Field(
+        "base64",
+        description=(
+            "`bits`: 0 and 1, the first bit of a byte first, as pgvector's `bit`; `pgvector`: what a table that "
+            "`codewell export --to pgvector` made is asked with"
+        ),
+    )
 
 
 class Codes(BaseModel):
@@ -41,7 +47,7 @@ class Codes(BaseModel):
 
     @classmethod
     def of(cls, generation: int, codes: models.Codes, form: Format) -> "Codes":
-        """The codes of one generation."""
+        """The codes of one generation, in base64 or bits."""
         if form == "bits":
             bits = np.unpackbits(codes, axis=1, bitorder="little")
             written = ["".join(map(str, row)) for row in bits.tolist()]

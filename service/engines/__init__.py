@@ -1,0 +1,1 @@
+"""A collection's codes in engines that people run already: PostgreSQL with pgvector, Milvus."""
