@@ -71,7 +71,12 @@ def measure(
 
 
 def certify(
-    asked: Questions, items: int, stages: Sequence[Stage], least: Mapping[int, float], most_oversample: int
+    asked: Questions,
+    items: int,
+    stages: Sequence[Stage],
+    least: Mapping[int, float],
+    most_oversample: int,
+    kinds: Sequence[IndexKind] = KINDS,
 ) -> dict[str, Any]:
     """Tunes on half of the queries, and measures on the other half.
 
@@ -82,7 +87,7 @@ def certify(
     least = {k: recall for k, recall in least.items() if k in asked.depths}
     narrows = asked.view.most_scored(K, IndexKind.FAISS, min(SCANS)) < len(asked.view)
     if not least and not narrows:
-        return measure(asked, items, stages=stages)
+        return measure(asked, items, kinds=kinds, stages=stages)
     tuning, certifying = asked.halves()
 
     def recalls(k: int, oversample: int, scan: float = 1) -> NDArray[np.float64]:
@@ -95,7 +100,7 @@ def certify(
     if stages[-1] is Stage.RESCORE and asked.view.scored:
         gaps = tuning.gaps(Plan(K, oversample, IndexKind.FAISS, Stage.RESCORE, scan))
         margin = round(float(np.quantile(gaps, NEAR)), 6) if len(gaps) else None
-    certificate = measure(certifying, items, oversample, stages=stages, scan=scan, margin=margin)
+    certificate = measure(certifying, items, oversample, kinds, stages, scan, margin)
     certificate |= {"tuned_on": len(tuning)}
     if not least:
         return certificate

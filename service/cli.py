@@ -20,7 +20,7 @@ from service.console import Progress, print_certificate, print_hits, print_statu
 from service.cut_command import cut
 from service.doctor.command import doctor
 from service.key_commands import keys
-from service.offline import export, restore, snapshot, verify
+from service.offline import attach, export, restore, snapshot, verify
 from service.plan_command import plan
 from service.recall_command import recall
 from service.watch import connected, ended
@@ -40,6 +40,7 @@ app.command()(plan)
 app.command()(recall)
 app.command()(verify)
 app.command()(export)
+app.command()(attach)
 app.command()(snapshot)
 app.command()(restore)
 app.add_typer(keys, name="key")

@@ -72,6 +72,54 @@ def export(
             typer.echo(f"{items} items, as of seq {seq}")
 
 
+def attach(
+    collection: Annotated[str, typer.Argument(help="To be made.")],
+    folder: Annotated[Path, typer.Argument(metavar="GENERATION", help="What `codewell build` made.")],
+    encoder: Annotated[
+        str | None, typer.Option(help="Text encoder of its vectors, so that texts can be asked.")
+    ] = None,
+    file_ids: Annotated[
+        bool, typer.Option("--file-ids", help="Items are called FILE:ID, by the names of the build's inputs.")
+    ] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Make a collection of a built folder, with or without a server beside it; then it takes changes as any other.
+
+    Ids and codes become rows of the database, and the folder is needed no more. There are no vectors in it: searches
+    rank by codes. Cut off, the same command goes on. Exit code 1: the folder is damaged, there is such a collection, or
+    an id stands in two inputs.
+    """
+    from models import CodecError
+    from service.attachment import Attachment
+    from service.bootstrap import encoders
+    from service.builds.generation import Generation
+    from service.console import Progress
+    from service.errors import InvalidInput
+    from service.snapshots import Snapshots
+
+    settings = _settings(data_dir)
+    try:
+        with opened_database(data_dir, make=True) as database:
+            known = encoders(settings)
+            if encoder is not None and encoder not in known:
+                raise InvalidInput(
+                    f"there is no encoder {encoder!r}, but {', '.join(sorted(known))}", field="--encoder"
+                )
+            built = Generation.open(folder)
+            kept = len(built) >= settings.snapshot_at > 0
+            snapshots = Snapshots(settings.snapshots_dir, database) if kept else None
+            made = Attachment(database, snapshots, built, known.get(encoder or ""))
+            with Progress(f"attach {collection}", len(built), "items") as progress:
+                told = made.run(collection, file_ids=file_ids, progress=lambda done, _: progress.to(done))
+    except CodecError as error:
+        typer.echo(f"Error: {error}", err=True)
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt:
+        typer.echo("stopped: the same command goes on from here", err=True)
+        raise typer.Exit(130) from None
+    typer.echo(f"{told.items} items, {told.written} written now, as generation {told.generation} of {told.collection}")
+
+
 def snapshot(
     folder: Annotated[Path, typer.Argument(help="To be made; it may be there and empty.")],
     data_dir: DataDir = None,

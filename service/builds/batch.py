@@ -82,7 +82,7 @@ class BatchBuild:
         same = old is not None and old.asked == asked and old.sources() == inputs
         if old is not None and same and old.damaged(self._folder, thoroughly=False) is None:
             self._sweep(old)
-            return Outcome(old, self._certificate(old), 0, "unchanged")
+            return Outcome(old, old.certificate(self._folder), 0, "unchanged")
         block_rows = config.block_rows(codec.dim)
         kept = self._queries(inputs, codec, block_rows, old, how)
         fingerprint = codec.fingerprint
@@ -170,11 +170,6 @@ class BatchBuild:
             raise TooManyRejects(
                 f"{rejected:,} rows are rejected, {most:,} may be; {where} says why", field="--max-rejects"
             )
-
-    def _certificate(self, manifest: Manifest) -> dict[str, Any]:
-        path = self._folder / manifest.generation / "certificate.json"
-        certificate: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return certificate
 
     def _sweep(self, manifest: Manifest) -> None:
         """Removes what the manifest does not name: old shards and generations, drafts, the work folder."""

@@ -20,10 +20,11 @@ from service.builds.generation import mapped_view
 from service.builds.inputs import Input, Reading
 from service.builds.sample import Queries
 from service.builds.shard import Shard
-from service.certificate import K, measure
+from service.certificate import K, certify
 from service.files import published, synced, write_json
 from service.index.segment import IndexKind, RowArray, scan_of
 from service.questions import HeldOut, Questions
+from service.search import OVERSAMPLE, Stage
 
 Report = Callable[[str, float, float], None]
 """Told the step, how much of it is done, and of how much."""
@@ -88,7 +89,9 @@ class Making:
                     self.report("measuring", int(own[alive][-1]) + 1, int(begins[-1]))
                 yield own[alive], vectors[alive]
 
-        return measure(Questions.of(view, held_out, blocks()), len(view), kinds=(IndexKind.FAISS,))
+        asked = Questions.of(view, held_out, blocks())
+        # A default search ends with codes: the folder has no vectors.
+        return certify(asked, len(view), (Stage.RESCORE, Stage.REFINE), {}, OVERSAMPLE, kinds=(IndexKind.FAISS,))
 
     def _vectors(self) -> Iterator[tuple[RowArray, Vectors]]:
         """All rows that can be kept, numbered as the shards number them."""

@@ -42,6 +42,11 @@ class Manifest:
         """Publishes it: from now on the folder is this generation."""
         write_json(folder / NAME, asdict(self))
 
+    def certificate(self, folder: Path) -> dict[str, Any]:
+        """What was measured of it."""
+        read: dict[str, Any] = json.loads((folder / self.generation / "certificate.json").read_text(encoding="utf-8"))
+        return read
+
     @classmethod
     def load(cls, folder: Path) -> "Manifest":
         """The folder's manifest.
