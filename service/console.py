@@ -147,7 +147,8 @@ def print_certificate(certificate: Mapping[str, Any]) -> None:
         (index, rate(of["refine"]), rate(of.get("rescore")), certificate["code_bytes"], f"{total[index]:.1f}")
         for index, of in certificate["recall@10"].items()
     ]
-    read = f"{certificate['k'] * certificate['oversample']} originals read"
+    fewer = certificate.get("originals_read")
+    read = f"{fewer or certificate['k'] * certificate['oversample']:g} originals read"
     print_table(
         f"recall@10 of {certificate['queries']:,} held-out items against exact search over {certificate['items']:,}",
         ("index", "codes only", read, "bytes a code", "bytes a vector in all"),
@@ -159,6 +160,8 @@ def print_certificate(certificate: Mapping[str, Any]) -> None:
             f"{name} of a default search is {of['value']:.3f}, 95% interval {of['low']:.3f} to {of['high']:.3f}"
             + (f"; the contract asks for {asked:g}\n" if asked is not None else "\n")
         )
+    if (scan := certificate.get("scan", 1)) < 1:
+        sys.stdout.write(f"A default search looks at {scan:.0%} of the codes.\n")
     sys.stdout.write(
         f"An original vector has {certificate['original_bytes']:,} bytes; 'in all' counts ids, tables and the codec.\n"
     )

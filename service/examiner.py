@@ -88,7 +88,7 @@ class Examiner(Searcher):
         vectors = prepared(decoded([stored[row] for row in asked.tolist() if row in stored], self.dim), self.metric)
         view = view.applied(view.applied_seq, rows[:0], np.empty((0, view.codec.code_bytes), np.uint8), asked)
         chosen = None if chosen is None else view.only(chosen.live_rows())
-        oversample, scan, _ = self.follower.tuning(view.generation_id or 0)
+        oversample, scan, margin = self.follower.tuning(view.generation_id or 0)
         whole, within = compared(
             view, vectors, self._blocks(), chosen, K * oversample, began + seconds / 2, self._computing
         )
@@ -98,7 +98,7 @@ class Examiner(Searcher):
                 "filter; give it more seconds",
                 field="seconds",
             )
-        losses = Losses(whole, within, oversample, scan, Stage.RESCORE, most_oversample)
+        losses = Losses(whole, within, oversample, scan, margin, Stage.RESCORE, most_oversample)
         with self._computing:
             attributed = losses.attributed(kind)
         knobs = losses.knobs(kind, self._originals, began + seconds, self._computing)
@@ -108,6 +108,7 @@ class Examiner(Searcher):
             "index": kind,
             "oversample": oversample,
             "scan": scan,
+            "margin": margin,
             "stage": losses.stage,
             "queries": len(vectors),
             "items": len(whole.view),

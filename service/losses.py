@@ -16,13 +16,15 @@ from models import Neighbours, Vectors, estimated, merged, recall
 from service.index.exact import exact_search
 from service.index.segment import IndexKind, RowArray
 from service.index.view import View
-from service.search import Originals, Plan, Stage, search
+from service.search import Originals, Plan, Stage, rescorable, search, shortlisted
 
 K = 10
 TIMED = 20
 """Searches that a setting's milliseconds are the median of."""
 WIDER = (2, 5, 10)
-"""Times that the oversample is raised by, to see what that gives back."""
+"""Times that the oversample is raised by, to see what that gives back;"""
+MORE_PROBES = (2, 4)
+"""and the buckets that are looked into."""
 
 Blocks = Iterable[tuple[RowArray, Vectors]]
 Turn = AbstractContextManager[object]
@@ -44,7 +46,7 @@ class Asked:
     def shares(self, plan: Plan) -> NDArray[np.float64]:
         """recall@10 of each query."""
         if plan.stage is Stage.RESCORE:
-            found = self.view.search(self.vectors, K * plan.oversample, plan.kind, plan.scan).rows
+            found = rescorable(self.view, shortlisted(self.view, self.vectors, plan), plan)
         else:
             found = search(self.view, self.vectors, plan, lambda _: {}).rows
         return recall(found, self.truth)
@@ -103,6 +105,7 @@ class Losses:
     """Within the filter; `whole` without one."""
     oversample: int
     scan: float
+    margin: float | None
     stage: Stage
     most_oversample: int
 
@@ -110,9 +113,10 @@ class Losses:
         """The recall@10 of a default search by an index, and its losses, which add up to what is missing.
 
         codec: of neighbours that its own score of every code does not bring into the shortlist. shortlist: of those
-        that it would bring there, and the index does not. filter: what more is lost within the filter than without.
+        that it would bring there, and that the index does not, or whose originals the margin leaves out. filter: what
+        more is lost within the filter than without.
         """
-        plan = Plan(K, self.oversample, kind, self.stage, self.scan)
+        plan = self._default(kind)
         ideal, real = self.whole.by_codec(plan), self.whole.shares(plan)
         within = real if self.chosen is self.whole else self.chosen.shares(plan)
         return {
@@ -129,9 +133,13 @@ class Losses:
 
         Those that the time is too short for are left out.
         """
-        default = Plan(K, self.oversample, kind, self.stage, self.scan)
+        default, probes = self._default(kind), 0
+        if kind is IndexKind.BUCKETS:
+            with turn:
+                looked = self.chosen.view.probed(self.chosen.vectors[:TIMED], K * self.oversample).probes
+            probes = int(looked.mean())
         told: list[dict[str, Any]] = []
-        for knob, plan in (("default", default), *self._turned(default)):
+        for knob, plan in (("default", default), *self._turned(default, probes)):
             if told and time.monotonic() > until:
                 break
             with turn:
@@ -144,6 +152,8 @@ class Losses:
                     "index": plan.kind,
                     "oversample": plan.oversample,
                     "scan": plan.scan,
+                    "margin": plan.margin,
+                    "probes": plan.probes,
                     "stage": plan.stage,
                     "recall@10": round(share, 4),
                     "ms": round(took, 3),
@@ -153,10 +163,18 @@ class Losses:
             )
         return told
 
-    def _turned(self, plan: Plan) -> Iterator[tuple[str, Plan]]:
+    def _default(self, kind: IndexKind) -> Plan:
+        return Plan(K, self.oversample, kind, self.stage, self.scan, self.margin)
+
+    def _turned(self, plan: Plan, probes: int) -> Iterator[tuple[str, Plan]]:
+        """`probes` are those of the plan, where they say anything."""
         for times in WIDER:
             if (wider := plan.oversample * times) <= self.most_oversample:
-                yield "oversample", replace(plan, oversample=wider)
+                yield "oversample", replace(plan, oversample=wider, margin=None)  # as for whoever names one
+        if plan.margin is not None:
+            yield "margin", replace(plan, margin=None)
+        for times in MORE_PROBES if probes else ():
+            yield "probes", replace(plan, probes=times * probes)
         if plan.scan < 1:
             yield "scan", replace(plan, scan=1)
         other = IndexKind.BUCKETS if plan.kind is IndexKind.FAISS else IndexKind.FAISS
@@ -172,6 +190,6 @@ def sentence(knobs: list[dict[str, Any]]) -> str:
         return "No knob that was tried gives anything back."
     best = max(better, key=lambda one: one["gives_back"] / max(0.01, one["costs_ms"]))
     return (
-        f"The {best['knob']} {best[best['knob']]} gives back {best['gives_back']:.4f} of recall@10 "
+        f"The {best['knob']} {best[best['knob']] or 'none'} gives back {best['gives_back']:.4f} of recall@10 "
         f"({knobs[0]['recall@10']:.4f} to {best['recall@10']:.4f}) at {best['costs_ms']:+.2f} ms a search."
     )

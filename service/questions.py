@@ -7,11 +7,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models import Neighbours, Vectors, recall
+from models import Vectors, recall
 from service.index.exact import exact_search
 from service.index.segment import RowArray
 from service.index.view import View
-from service.search import Plan, Stage, rescorable, search
+from service.search import Plan, Stage, rescorable, search, shortlisted
 
 DEPTHS = (1, 10, 100)
 """The k of recall@k."""
@@ -69,21 +69,18 @@ class Questions:
         has to be read for it.
         """
         if plan.stage is Stage.RESCORE:
-            rows = rescorable(self.view, self._shortlist(plan), plan)
+            rows = rescorable(self.view, shortlisted(self.view, self.vectors, plan), plan)
         else:
             rows = search(self.view, self.vectors, plan, _no_originals).rows
         return recall(rows, self.truth[:, : plan.k])
 
     def gaps(self, plan: Plan) -> NDArray[np.float32]:
         """How far the score of each true neighbour in a shortlist is below that one's k-th score; 0 above it."""
-        found, k = self._shortlist(plan), plan.k
+        found, k = shortlisted(self.view, self.vectors, plan), plan.k
         true = (found.rows[:, :, None] == self.truth[:, None, :k]).any(axis=2) & (found.rows >= 0)
         last = found.scores[:, min(k, found.scores.shape[1]) - 1, None]
         gaps: NDArray[np.float32] = np.maximum(last - np.where(true, found.scores, last), 0)[true]
         return gaps
-
-    def _shortlist(self, plan: Plan) -> Neighbours:
-        return self.view.search(self.vectors, plan.k * plan.oversample, plan.kind, plan.scan)
 
 
 def _no_originals(rows: RowArray) -> Mapping[int, bytes]:

@@ -42,7 +42,7 @@ def _print(told: Mapping[str, Any]) -> None:
     of, lost = told["recall@10"], told["lost"]
     rows = [
         (
-            "as it is" if one["knob"] == "default" else f"{one['knob']} {one[one['knob']]}",
+            "as it is" if one["knob"] == "default" else f"{one['knob']} {one[one['knob']] or 'none'}",
             rate(one["recall@10"]),
             f"{one['ms']:.1f}",
             f"{one['gives_back']:+.3f}",

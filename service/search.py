@@ -111,6 +111,11 @@ def search(
         return reordered(view, queries, rows, k, None if by_codes else originals, profile, deadline)
 
 
+def shortlisted(view: View, queries: Vectors, plan: Plan) -> Neighbours:
+    """(q, D) queries to all that a search by the plan chooses from: its (q, k * oversample) shortlist."""
+    return _shortlist(view, queries, plan.k * plan.oversample, plan, Deadline())[0]
+
+
 def _shortlist(
     view: View, queries: Vectors, wanted: int, plan: Plan, deadline: Deadline
 ) -> tuple[Neighbours, list[Probed]]:

@@ -132,7 +132,7 @@ def test_what_does_not_fit_is_refused_by_name(folder: Path, tmp_path: Path) -> N
     attachment = Attachment(database, None, Generation.open(folder), None)
     with pytest.raises(InvalidInput, match="cannot be the name"):
         attachment.run("a/b")
-    with pytest.raises(Conflict, match="the id '0' stands in two of the inputs.*delete the collection 'c.attaching'"):
+    with pytest.raises(Conflict, match=r"the id '0' stands in two of the inputs.*delete the collection 'c\.attaching'"):
         attachment.run("c")
     assert catalog.list()[0].items == 500  # the first file's
     catalog.open("c.attaching").ingest([item("mine", VECTORS[0]), item("0", VECTORS[0])])

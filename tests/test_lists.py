@@ -1,5 +1,6 @@
 """Residual codes in inverted lists: what a share of them finds, where their bytes are, and how the share is tuned."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from service.index.additive import AdditiveIndex
 from service.index.buckets import BucketIndex
 from service.index.segment import IndexKind
 from service.index.view import View
+from service.losses import Asked, Losses
 from service.questions import HeldOut, Questions
 from service.search import Plan, Stage, search
 from service.tuning import narrowest
@@ -188,3 +190,30 @@ def test_a_filter_that_leaves_fewer_than_k_reads_them_all(index: AdditiveIndex) 
     plan = Plan(K, 10, IndexKind.FAISS, Stage.RESCORE, margin=0.0)
     found = search(view, QUERIES, plan, lambda rows: {row: BASE[row].tobytes() for row in rows.tolist()})
     assert (np.sort(found.rows, axis=1)[:, -5:] == np.arange(5)).all()
+
+
+def test_losses_are_those_of_a_search_within_the_margin(index: AdditiveIndex) -> None:
+    codec = index.codec
+    view = View.of(1, codec, 0, np.arange(N), codec.encode(BASE))
+    truth = exact_neighbours(BASE, QUERIES, K, codec.metric).rows
+
+    def originals(rows: NDArray[np.int64]) -> dict[int, bytes]:
+        return {row: BASE[row].tobytes() for row in rows.tolist()}
+
+    def found(plan: Plan) -> float:
+        return round(float(recall(search(view, QUERIES, plan, originals).rows, truth).mean()), 4)
+
+    asked = Asked(view, QUERIES, truth, truth_of(codec, 10 * K))
+    losses = Losses(asked, asked, 10, 1, 0.0, Stage.RESCORE, 10)
+    told = losses.knobs(IndexKind.FAISS, originals, np.inf, nullcontext())
+    default = Plan(K, 10, IndexKind.FAISS, Stage.RESCORE, margin=0.0)
+    assert [one["knob"] for one in told] == ["default", "margin", "index", "stage"]
+    assert told[0]["recall@10"] == found(default) < found(replace(default, margin=None)) == told[1]["recall@10"]
+    lost = losses.attributed(IndexKind.FAISS)["lost"]
+    assert lost["shortlist"] == pytest.approx(told[1]["gives_back"], abs=0.02)  # all of it is the margin's
+    told = replace(losses, margin=None).knobs(IndexKind.BUCKETS, originals, np.inf, nullcontext())
+    probes = [(one["probes"], one["recall@10"]) for one in told if one["knob"] in ("default", "probes")]
+    assert (probes[0][0], probes[2][0]) == (None, 2 * (probes[1][0] or 0))
+    buckets = replace(default, kind=IndexKind.BUCKETS, margin=None)
+    assert [share for _, share in probes] == [found(replace(buckets, probes=most)) for most, _ in probes]
+    assert probes[0][1] <= probes[1][1] <= probes[2][1]

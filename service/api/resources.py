@@ -234,10 +234,12 @@ class LostOut(BaseModel):
 class KnobOut(BaseModel):
     """A default search with one knob turned."""
 
-    knob: Literal["default", "oversample", "scan", "index", "stage"]
+    knob: Literal["default", "oversample", "margin", "probes", "scan", "index", "stage"]
     index: IndexKind
     oversample: int
     scan: float
+    margin: float | None = Field(description="Within which originals are read; null: all of the shortlist's are")
+    probes: int | None = Field(description="Hash buckets looked into; null: as many as hold a tenth of the codes")
     stage: Stage
     recall: float = Field(alias="recall@10")
     ms: float = Field(description="Of the median search")
@@ -253,6 +255,7 @@ class RecallOut(BaseModel):
     index: IndexKind
     oversample: int
     scan: float
+    margin: float | None
     stage: Stage
     queries: int
     items: int = Field(description="That were searched")
