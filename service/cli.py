@@ -70,6 +70,12 @@ def serve(
     workers: Annotated[
         int | None, typer.Option(help="Processes that answer requests; overrides CODEWELL_WORKERS.")
     ] = None,
+    generation: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False, help="Serve what `codewell build` made, read-only, and no database."
+        ),
+    ] = None,
     log_level: Annotated[
         str | None, typer.Option(help="critical, error, warning, info or debug; overrides CODEWELL_LOG_LEVEL.")
     ] = None,
@@ -91,7 +97,7 @@ def serve(
         first = error.errors()[0]
         _fail(f"CODEWELL_{'_'.join(str(part) for part in first['loc']).upper()}: {first['msg']}")
     try:
-        run(settings, typer.echo)
+        run(settings, typer.echo, generation)
     except CannotServe as error:
         _fail(str(error))
 

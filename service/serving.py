@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import TYPE_CHECKING
@@ -43,8 +44,9 @@ class CannotServe(Exception):
     """The server cannot start; the message is one line."""
 
 
-def run(settings: Settings, say: Callable[[str], object]) -> None:
-    """Serves until Ctrl-C or SIGTERM; `say` is told the address once the server answers there.
+def run(settings: Settings, say: Callable[[str], object], folder: Path | None = None) -> None:
+    """Serves until Ctrl-C or SIGTERM; `say` is told the address once the server answers there. With `folder`, a built
+    one, that alone is served.
 
     Raises:
         CannotServe
@@ -59,13 +61,16 @@ def run(settings: Settings, say: Callable[[str], object]) -> None:
             say = _logged
         for name in Settings.unknown():
             say(f"WARNING: there is no setting {name}; it is ignored")
-        _check_storage(settings, say)
+        if folder is None:
+            _check_storage(settings, say)
+        else:
+            _check_folder(settings, folder, say)
         address = f"[{host}]" if ":" in host else host
         greeting = f"Codewell {version('codewell')} listens on http://{address}:{port} (Ctrl-C stops it)"
         if settings.workers == 1:
-            _serve_alone(settings, listener, lambda: say(greeting))
+            _serve_alone(_config(settings, folder), listener, lambda: say(greeting))
         else:
-            _serve_together(settings, listener, lambda: say(greeting))
+            _serve_together(_config(settings, folder), listener, lambda: say(greeting))
 
 
 def share_cores(settings: Settings) -> None:
@@ -95,7 +100,7 @@ def _logged(said: str) -> None:
     log.log(logging.INFO if warning == said else logging.WARNING, "%s", warning)
 
 
-def _serve_alone(settings: Settings, listener: socket.socket, started: Callable[[], object]) -> None:
+def _serve_alone(config: "uvicorn.Config", listener: socket.socket, started: Callable[[], object]) -> None:
     import uvicorn
 
     class Server(uvicorn.Server):
@@ -104,7 +109,7 @@ def _serve_alone(settings: Settings, listener: socket.socket, started: Callable[
             if self.started:
                 started()
 
-    server = Server(_config(settings))
+    server = Server(config)
     try:
         server.run(sockets=[listener])
     except KeyboardInterrupt:
@@ -113,7 +118,7 @@ def _serve_alone(settings: Settings, listener: socket.socket, started: Callable[
         raise CannotServe("the server did not start; the lines above say why")
 
 
-def _serve_together(settings: Settings, listener: socket.socket, started: Callable[[], object]) -> None:
+def _serve_together(config: "uvicorn.Config", listener: socket.socket, started: Callable[[], object]) -> None:
     """Workers share the socket; one that ends is replaced."""
     from prometheus_client.multiprocess import mark_process_dead
     from uvicorn.config import STARTUP_FAILURE
@@ -142,19 +147,19 @@ def _serve_together(settings: Settings, listener: socket.socket, started: Callab
     with TemporaryDirectory(prefix="codewell-metrics-") as folder:
         # Read when a worker imports the library: a process's numbers go to a file there, and any worker adds them up.
         os.environ[SHARED] = folder
-        workers = Workers(_config(settings), [listener])
+        workers = Workers(config, [listener])
         workers.run()
     if any(worker.exitcode == STARTUP_FAILURE for worker in workers.processes):
         raise CannotServe("a worker did not start; the lines above say why")
 
 
-def _config(settings: Settings) -> "uvicorn.Config":
+def _config(settings: Settings, folder: Path | None) -> "uvicorn.Config":
     import uvicorn
 
     from service.api.protocol import BoundedProtocol
 
     return uvicorn.Config(
-        partial(_application, settings),
+        partial(_application, settings, folder),
         factory=True,
         http=partial(  # type: ignore[arg-type] # it is only called
             BoundedProtocol, head_seconds=settings.head_seconds, most=settings.max_connections
@@ -168,10 +173,8 @@ def _config(settings: Settings) -> "uvicorn.Config":
     )
 
 
-def _application(settings: Settings) -> "FastAPI":
+def _application(settings: Settings, folder: Path | None) -> "FastAPI":
     """Called in the process that serves; a worker ends with its supervisor, however that ends."""
-    from service.api.app import create_app
-
     share_heaps()
     supervisor = multiprocessing.parent_process()
     if supervisor is not None:
@@ -181,6 +184,12 @@ def _application(settings: Settings) -> "FastAPI":
             os.kill(os.getpid(), signal.SIGTERM)
 
         Thread(target=follow, name="supervisor-watch", daemon=True).start()
+    if folder is not None:
+        from service.api.read_only import create_read_only_app
+
+        return create_read_only_app(settings, folder)
+    from service.api.app import create_app
+
     return create_app(settings)
 
 
@@ -231,6 +240,26 @@ def _check_storage(settings: Settings, say: Callable[[str], object]) -> None:
         reason = getattr(cause, "orig", None) or cause
         where = "of CODEWELL_DATABASE_URL" if settings.database_url else settings.data_dir / "codewell.db"
         raise CannotServe(f"the database {where} cannot be used: {str(reason).splitlines()[0]}") from error
+
+
+def _check_folder(settings: Settings, folder: Path, say: Callable[[str], object]) -> None:
+    """Finds what is wrong with a built folder before there is a traceback; keys are kept in a database, which it has
+    not.
+    """
+    from service.builds.manifest import Manifest
+    from service.errors import CodewellError
+
+    if not is_loopback(settings.host):
+        if settings.auth != "off":
+            raise CannotServe(
+                f"others can reach {settings.host}, and there is no database that had API keys: listen on 127.0.0.1 "
+                "behind a proxy that asks for one, or let everyone in by CODEWELL_AUTH=off"
+            )
+        say(f"WARNING: {settings.host} can be reached from other machines, and CODEWELL_AUTH is off")
+    try:
+        Manifest.load(folder).check(folder)
+    except (CodewellError, OSError) as error:
+        raise CannotServe(str(error)) from error
 
 
 def _check_keys(settings: Settings, database: "Database", say: Callable[[str], object]) -> None:

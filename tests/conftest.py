@@ -154,7 +154,7 @@ class Server:
         return code
 
 
-def start_server(data_dir: Path, **settings: str) -> Server:
+def start_server(data_dir: Path, *options: str, **settings: str) -> Server:
     """Starts a server over `data_dir` and waits until it is ready."""
     data_dir.mkdir(parents=True, exist_ok=True)
     with socket.socket() as probe:
@@ -167,7 +167,7 @@ def start_server(data_dir: Path, **settings: str) -> Server:
     log = data_dir / "server.log"
     with log.open("ab") as output:
         process = subprocess.Popen(
-            SERVE, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            [*SERVE, *options], env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
     url = f"http://127.0.0.1:{port}"
     client = httpx.Client(base_url=url, timeout=60)

@@ -30,6 +30,7 @@ def test_chunks_end_and_begin_between_words() -> None:
     assert cut("abcd efgh ijkl", 5, 2) == ["abcd efgh", "efgh ijkl"]
     assert cut("abcd efgh ijkl", 4, 1) == ["abcd efgh", "ijkl"]  # half a word is not repeated
     assert cut("a bcdefghijk l", 3, 0) == ["a bcde", "fghijk", "l"]  # a word longer than a chunk
+    assert cut("a aaaaa aaa", 4, 3) == ["a aaaaa", "aaaaa aa", "aaa"]  # or the second would lie within the first
     assert cut("  ab, cd.  ", 9, 3) == ["ab, cd"]
     assert cut("?! ", 9, 3) == ["?! "]
 

@@ -11,7 +11,6 @@ import numpy as np
 from models import Codec, Scores, Vectors, load_codec
 from service.builds.manifest import Manifest
 from service.builds.shard import Shard
-from service.errors import DamagedGeneration
 from service.index.segment import IndexKind, RowArray, Segment, scan_of
 from service.index.view import View
 from service.search import Plan, Stage, search
@@ -38,20 +37,15 @@ class Generation:
     shards: tuple[Shard, ...]
 
     @classmethod
-    def open(cls, folder: Path) -> "Generation":
-        """Reads every file once to compare it with its checksum.
+    def open(cls, folder: Path, *, checked: bool = False) -> "Generation":
+        """Reads every file once to compare it with its checksum, unless somebody `checked` it a moment ago.
 
         Raises:
-            DamagedGeneration: a file is missing or not the one that was written; the message names it.
+            DamagedGeneration: see Manifest.check.
         """
         manifest = Manifest.load(folder)
-        if (name := manifest.damaged(folder, thoroughly=True)) is not None:
-            again = " with --retrain" if name.endswith("codec.safetensors") else ""
-            raise DamagedGeneration(
-                f"{folder / name} is not the file that was written; remove it and run the same `codewell build` again"
-                f"{again}",
-                field=name,
-            )
+        if not checked:
+            manifest.check(folder)
         codec = load_codec((folder / manifest.generation / "codec.safetensors").read_bytes())
         shards = tuple(Shard(folder / name) for name in manifest.shards)
         return cls(folder, manifest, mapped_view(folder / manifest.generation, codec), shards)

@@ -42,6 +42,20 @@ class Manifest:
         """Publishes it: from now on the folder is this generation."""
         write_json(folder / NAME, asdict(self))
 
+    def check(self, folder: Path) -> None:
+        """Reads every file.
+
+        Raises:
+            DamagedGeneration: one is missing or not what was written; the message names it.
+        """
+        if (name := self.damaged(folder, thoroughly=True)) is not None:
+            again = " with --retrain" if name.endswith("codec.safetensors") else ""
+            raise DamagedGeneration(
+                f"{folder / name} is not the file that was written; remove it and run the same `codewell build` again"
+                f"{again}",
+                field=name,
+            )
+
     def certificate(self, folder: Path) -> dict[str, Any]:
         """What was measured of it."""
         read: dict[str, Any] = json.loads((folder / self.generation / "certificate.json").read_text(encoding="utf-8"))

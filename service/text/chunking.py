@@ -56,10 +56,11 @@ class Chunking(BaseModel):
             for place in range(1, len(tokens))
             if tokens[place].start > tokens[place - 1].end or text[tokens[place].start].isspace()
         ]
-        found, first = [], 0
+        found, first, last = list[Span](), 0, 0
         while True:
+            least = max(first + self.tokens // 2, last)  # beyond the chunk before, or this one would lie within it
             last = min(first + self.tokens, len(tokens))
-            if last < len(tokens) and (word := words[bisect_right(words, last) - 1]) > first + self.tokens // 2:
+            if last < len(tokens) and (word := words[bisect_right(words, last) - 1]) > least:
                 last = word
             found.append(Span(tokens[first].start, tokens[last - 1].end))
             if last == len(tokens):

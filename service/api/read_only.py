@@ -1,0 +1,172 @@
+"""The application over a built folder: one collection, searched and never changed. Knows no database and no key."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+from threading import BoundedSemaphore
+from typing import Any, NamedTuple
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi_offline import FastAPIOffline
+from pydantic import BaseModel
+
+from models import Metric
+from service.api import intake, problems, reference
+from service.api.bodies import Bodies
+from service.api.framing import Framing
+from service.api.headers import SecurityHeaders
+from service.api.health import Alive
+from service.api.hosts import TrustedHosts
+from service.api.large import LargeRoute
+from service.api.search_schemas import (
+    AnswerOut,
+    BatchResponse,
+    BucketsOut,
+    HitOut,
+    QueryIn,
+    SearchRequest,
+    SearchResponse,
+)
+from service.api.signals import LIVE, READY, Signals
+from service.api.turns import Turns, set_threads
+from service.bootstrap import traces
+from service.builds.generation import Generation
+from service.deadline import Deadline
+from service.errors import InvalidInput
+from service.metrics import Metrics
+from service.query import Query
+from service.read_only import ReadOnlyCollection
+from service.settings import Settings, listed
+
+TAKEN = frozenset(
+    (
+        *("collection", "vector", "k", "index", "oversample", "scan", "probes"),
+        *("stage", "min_score", "include", "timeout_ms", "queries"),
+    )
+)
+"""Fields of a question that codes and ids can answer."""
+
+router = APIRouter(route_class=LargeRoute)
+
+
+class Serving(NamedTuple):
+    """What requests are answered with."""
+
+    settings: Settings
+    collection: ReadOnlyCollection
+    metrics: Metrics
+    traces: Any
+
+
+class ReadOnlyOut(BaseModel):
+    """The one collection."""
+
+    name: str
+    items: int
+    dimension: int
+    metric: Metric
+    certificate: dict[str, Any]
+
+
+class Listed(BaseModel):
+    """All there is."""
+
+    collections: list[ReadOnlyOut]
+
+
+def create_read_only_app(settings: Settings, folder: Path) -> FastAPI:
+    """The ASGI application; the folder, checked by whoever starts it, is opened when its lifespan begins."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        set_threads(settings)
+        computing = BoundedSemaphore(settings.concurrent_searches or settings.cores_each)
+        collection = ReadOnlyCollection(folder.resolve().name, Generation.open(folder, checked=True), computing)
+        app.state.codewell = Serving(settings, collection, Metrics(), traces(settings))
+        yield
+
+    app = FastAPIOffline(
+        docs_url=None,
+        redoc_url=None,
+        title="Codewell, read-only",
+        version=version("codewell"),
+        lifespan=lifespan,
+        redirect_slashes=False,
+        responses=problems.responses(),
+    )
+    problems.install(app)
+    reference.install(app)
+    app.include_router(router)
+    app.add_middleware(Turns, settings=settings)
+    app.add_middleware(Bodies, settings=settings)
+    if hosts := listed(settings.trusted_hosts):
+        app.add_middleware(TrustedHosts, hosts=hosts)
+    app.add_middleware(Framing)
+    app.add_middleware(SecurityHeaders)
+    app.add_middleware(Signals)
+    return app
+
+
+@router.post("/search")
+def search(body: SearchRequest, request: Request) -> SearchResponse | BatchResponse:
+    """The nearest items to a vector, or to each of `queries`, by their codes; ids and scores alone."""
+    began = time.perf_counter()
+    answers = _answered(body, request.app.state.codewell)
+    took = round(1000 * (time.perf_counter() - began), 3)
+    return (
+        BatchResponse(results=answers, took_ms=took)
+        if body.queries
+        else SearchResponse(**dict(answers[0]), took_ms=took)
+    )
+
+
+@router.get("/collections")
+def collections(request: Request) -> Listed:
+    """The one that is served, with its certificate."""
+    collection: ReadOnlyCollection = request.app.state.codewell.collection
+    codec = collection.generation.view.codec
+    told = {"name": collection.name, "items": len(collection.generation), "certificate": collection.certificate}
+    return Listed(collections=[ReadOnlyOut(**told, dimension=codec.dim, metric=codec.metric)])
+
+
+@router.get(LIVE)
+async def livez() -> Alive:  # not `def`: it must answer when every thread is busy searching
+    """200 while the process answers at all."""
+    return Alive()
+
+
+@router.get(READY)
+async def readyz() -> Alive:
+    """200 once the folder is open: nothing answers before."""
+    return Alive()
+
+
+def _answered(body: SearchRequest, serving: Serving) -> list[AnswerOut]:
+    asked = intake.queries(body, serving.settings)
+    for given in (body, *(body.queries or ())):
+        _check_taken(given)
+    budget = max(given.timeout_ms or serving.settings.search_ms for _, _, given in asked)
+    deadline = Deadline(budget / 1000)
+    return [_answer(serving.collection, name, query, deadline) for name, query, _ in asked]
+
+
+def _check_taken(given: QueryIn) -> None:
+    """Raises InvalidInput where a question has what only a server with a database answers."""
+    if refused := sorted(given.model_fields_set - TAKEN):
+        raise InvalidInput(
+            "a server over a built folder has codes and ids alone; `codewell attach` makes a collection of it",
+            field=refused[0],
+        )
+
+
+def _answer(collection: ReadOnlyCollection, name: str, query: Query, deadline: Deadline) -> AnswerOut:
+    found = collection.search(name, query, deadline)
+    return AnswerOut(
+        hits=[HitOut(id=one, score=score) for one, score in found.hits],
+        generation=None,
+        partial=found.partial_reason is not None,
+        partial_reason=found.partial_reason,
+        buckets=found.probed and BucketsOut(**found.probed._asdict()),
+    )
