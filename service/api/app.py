@@ -2,10 +2,8 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.metadata import version
 
 from fastapi import FastAPI
-from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
 from service.api import (
@@ -19,18 +17,14 @@ from service.api import (
     jobs,
     keys,
     metrics,
-    problems,
-    reference,
     search,
     search_stream,
 )
 from service.api.access import Authentication, check_routes, describe
+from service.api.bare import bare_app, enclose
 from service.api.bodies import Bodies
-from service.api.framing import Framing
-from service.api.headers import SecurityHeaders
-from service.api.hosts import TrustedHosts
 from service.api.rates import Rates
-from service.api.signals import HEADER, Signals
+from service.api.signals import HEADER
 from service.api.turns import Turns, set_threads
 from service.bootstrap import Codewell
 from service.settings import Settings, listed
@@ -48,18 +42,7 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.codewell = codewell
             yield
 
-    app = FastAPIOffline(
-        docs_url=None,
-        redoc_url=None,
-        title="Codewell",
-        version=version("codewell"),
-        description=DESCRIPTION,
-        lifespan=lifespan,
-        redirect_slashes=False,
-        responses=problems.responses(),
-    )
-    problems.install(app)
-    reference.install(app)
+    app = bare_app("Codewell", DESCRIPTION, lifespan)
     for routes in (
         ingest_stream,
         ingest,
@@ -90,9 +73,5 @@ def create_app(settings: Settings) -> FastAPI:
             allow_headers=["Authorization", "X-API-Key", "Content-Type", "Idempotency-Key", HEADER],
             expose_headers=["Retry-After", HEADER],
         )
-    if hosts := listed(settings.trusted_hosts):
-        app.add_middleware(TrustedHosts, hosts=hosts)
-    app.add_middleware(Framing)
-    app.add_middleware(SecurityHeaders)
-    app.add_middleware(Signals)
+    enclose(app, settings)
     return app

@@ -3,22 +3,18 @@
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.metadata import version
 from pathlib import Path
 from threading import BoundedSemaphore
 from typing import Any, NamedTuple
 
 from fastapi import APIRouter, FastAPI, Request
-from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
 
 from models import Metric
-from service.api import intake, problems, reference
+from service.api import intake
+from service.api.bare import bare_app, enclose
 from service.api.bodies import Bodies
-from service.api.framing import Framing
-from service.api.headers import SecurityHeaders
 from service.api.health import Alive
-from service.api.hosts import TrustedHosts
 from service.api.large import LargeRoute
 from service.api.search_schemas import (
     AnswerOut,
@@ -29,7 +25,7 @@ from service.api.search_schemas import (
     SearchRequest,
     SearchResponse,
 )
-from service.api.signals import LIVE, READY, Signals
+from service.api.signals import LIVE, READY
 from service.api.turns import Turns, set_threads
 from service.bootstrap import traces
 from service.builds.generation import Generation
@@ -38,7 +34,7 @@ from service.errors import InvalidInput
 from service.metrics import Metrics
 from service.query import Query
 from service.read_only import ReadOnlyCollection
-from service.settings import Settings, listed
+from service.settings import Settings
 
 TAKEN = frozenset(
     (
@@ -87,25 +83,11 @@ def create_read_only_app(settings: Settings, folder: Path) -> FastAPI:
         app.state.codewell = Serving(settings, collection, Metrics(), traces(settings))
         yield
 
-    app = FastAPIOffline(
-        docs_url=None,
-        redoc_url=None,
-        title="Codewell, read-only",
-        version=version("codewell"),
-        lifespan=lifespan,
-        redirect_slashes=False,
-        responses=problems.responses(),
-    )
-    problems.install(app)
-    reference.install(app)
+    app = bare_app("Codewell, read-only", "One built folder, searched by its codes.", lifespan)
     app.include_router(router)
     app.add_middleware(Turns, settings=settings)
     app.add_middleware(Bodies, settings=settings)
-    if hosts := listed(settings.trusted_hosts):
-        app.add_middleware(TrustedHosts, hosts=hosts)
-    app.add_middleware(Framing)
-    app.add_middleware(SecurityHeaders)
-    app.add_middleware(Signals)
+    enclose(app, settings)
     return app
 
 
