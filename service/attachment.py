@@ -12,9 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from models import Codec, Codes
-from service import drift
 from service.builds.generation import Generation
-from service.builds.sample import Queries
 from service.codec_spec import codec_spec
 from service.errors import CollectionExists, Conflict, InvalidInput
 from service.given import COLLECTION_NAME
@@ -32,8 +30,6 @@ PAGE = 20_000
 """Items written and committed together: a kill loses no more."""
 DRAFT = ".attaching"
 """After the name of a collection that is not whole yet."""
-COMPARED = 1_000
-"""Codes that the certificate holds new items against."""
 
 Progress = Callable[[int, int], object]
 """Told items written so far, and how many there are."""
@@ -79,11 +75,12 @@ class Attachment:
 
         Raises:
             CollectionExists; InvalidInput: the name is none.
-            Conflict: an id stands twice, or what a run that was cut off left is of another folder or was changed.
+            Conflict: an id stands twice, or what a run that was cut off left is of another folder or other options, or
+                was changed.
         """
         if not re.fullmatch(COLLECTION_NAME, name + DRAFT):
             raise InvalidInput(f"{name!r} cannot be the name of a collection", field="collection")
-        draft, generation_id, done = self._begun(name)
+        draft, generation_id, done = self._begun(name, file_ids)
         already, total = done, len(self._built)
         progress(done, total)
         for ids, codes in self._pages(done, file_ids):
@@ -104,10 +101,13 @@ class Attachment:
     def _codec(self) -> Codec:
         return self._built.view.codec
 
-    def _begun(self, name: str) -> tuple[int, int, int]:
+    def _begun(self, name: str, file_ids: bool) -> tuple[int, int, int]:
         """Ids of the unfinished collection and of its generation, and how many items it has."""
         built, codec, encoder = self._built.manifest, self._codec, self._encoder
-        asked = {"built": built.generation, "items": built.items}
+        identity = None if encoder is None else encoder.identity
+        asked = {"built": built.generation, "items": built.items, "encoder": identity, "file_ids": file_ids}
+        certificate = built.certificate(self._built.folder) | {"attached": asked}
+        certificate["disk_bytes"] = {"code": codec.code_bytes, "original": 0}
         with self._database.naming() as session:
             if store.find_collection(session, name) is not None:
                 raise _there(name)
@@ -117,18 +117,17 @@ class Attachment:
                 told = {} if generation is None else generation.certificate.get("attached")
                 if told != asked or row.seq != row.item_count:
                     raise Conflict(
-                        f"{row.name!r} is what another `codewell attach` left, and not of this folder as it is: delete "
-                        "that collection",
+                        f"{row.name!r} is what another `codewell attach` left, not of this folder as it is and these "
+                        "options: delete that collection",
                         field="collection",
                     )
                 return row.id, row.generation_id or 0, row.item_count
-            certificate = self._certificate() | {"attached": asked}
             row = CollectionRow(
                 name=name + DRAFT,
                 dimension=codec.dim,
                 metric=codec.metric.value,
                 encoder=None if encoder is None else encoder.name,
-                encoder_identity=None if encoder is None else encoder.identity,
+                encoder_identity=identity,
                 originals=Originals.DROP.value,
                 codec=self._spec(),
                 created_at=time.time(),
@@ -155,19 +154,6 @@ class Attachment:
         factory = getattr(config, "factory", None)
         sized = {"factory": factory} if self._codec.kind == "faiss" else {"bytes": self._codec.code_bytes}
         return codec_spec({"kind": self._codec.kind, **sized}).model_dump(mode="json")
-
-    def _certificate(self) -> dict[str, Any]:
-        """What the build measured, and what a collection's says besides."""
-        certificate = self._built.manifest.certificate(self._built.folder)
-        asked = Queries.load(self._folder / "queries.safetensors").vectors
-        certificate["disk_bytes"] = {"code": self._codec.code_bytes, "original": 0}
-        if len(asked):
-            every = max(1, len(self._built) // COMPARED)
-            known = np.concatenate([codes[::every] for _, codes in self._pages(0, file_ids=False)])
-            own = self._codec.encode(asked)
-            told = drift.figures(self._codec, asked, own, known)
-            certificate["drift"] = {"after_row": len(self._built), **told}
-        return certificate
 
     def _pages(self, done: int, file_ids: bool) -> Iterator[tuple[list[str], Codes]]:
         """Ids and (n, B) codes of the items after the first `done`, in the order of the inputs."""

@@ -1,15 +1,17 @@
 """A built folder as a collection that is searched and never changes. Knows no database and no HTTP."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from threading import Semaphore
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from models import Scores
 from service.builds.generation import Generation
 from service.deadline import Deadline
-from service.errors import CollectionNotFound, InvalidInput
+from service.errors import InvalidInput
 from service.index.segment import IndexKind, RowArray
 from service.item import checked_vector
 from service.query import Query, why_fewer
@@ -34,29 +36,35 @@ class ReadOnlyCollection:
         self.certificate: Mapping[str, Any] = generation.manifest.certificate(generation.folder)
         self._computing = computing
 
-    def search(self, name: str, query: Query, deadline: Deadline) -> Found:
-        """The items nearest to the query's vector.
+    def search(self, queries: Sequence[Query], deadline: Deadline) -> list[Found]:
+        """The items nearest to each query's vector; those with equal plans are looked for in one pass.
 
         Raises:
-            CollectionNotFound; InvalidInput: it asks for what codes and ids cannot tell; OutOfTime.
+            InvalidInput: one asks for what codes and ids cannot tell; OutOfTime.
         """
-        if name not in (self.name, "default"):
-            raise CollectionNotFound(name, field=f"{query.field}collection")
-        vector = self._vector(query)
-        plan, view, probed = self._plan(query), self.generation.view, list[Probed]()
-        with deadline.turn(self._computing):
-            found = search(view, vector[None], plan, _no_originals, deadline=deadline, probed=probed)
-        rows, scores = found.rows[0], found.scores[0]
-        there = (rows >= 0) & (scores >= (-np.inf if query.min_score is None else query.min_score))
-        hits = [
-            (self.generation.id(row), score) for row, score in zip(rows[there].tolist(), scores[there], strict=True)
-        ]
-        short = why_fewer(plan, min(plan.k, len(view)) - int((rows >= 0).sum()))
-        return Found(
-            [(one, float(score)) for one, score in hits], deadline.told().get(0) or short, probed[0] if probed else None
-        )
+        vectors, passes = [self._vector(query) for query in queries], dict[Plan, list[int]]()
+        for place, query in enumerate(queries):
+            passes.setdefault(self._plan(query), []).append(place)
+        answers: dict[int, Found] = {}
+        for plan, places in passes.items():
+            probed, asked = list[Probed](), np.stack([vectors[place] for place in places])
+            with deadline.turn(self._computing):
+                found = search(self.generation.view, asked, plan, _no_originals, deadline=deadline, probed=probed)
+            cut = deadline.told()
+            for at, (place, rows, scores) in enumerate(zip(places, *found, strict=True)):
+                looked = probed[at] if at < len(probed) else None  # where the time was over there are fewer
+                answers[place] = self._found(queries[place], plan, rows, scores, cut.get(at), looked)
+        return [answers[place] for place in range(len(queries))]
 
-    def _vector(self, query: Query) -> np.ndarray[Any, np.dtype[np.float32]]:
+    def _found(
+        self, query: Query, plan: Plan, rows: RowArray, scores: Scores, cut: str | None, probed: Probed | None
+    ) -> Found:
+        there = (rows >= 0) & (scores >= (-np.inf if query.min_score is None else query.min_score))
+        ids = [self.generation.id(row) for row in rows[there].tolist()]
+        missing = min(plan.k, len(self.generation)) - int((rows >= 0).sum())
+        return Found(list(zip(ids, scores[there].tolist(), strict=True)), cut or why_fewer(plan, missing), probed)
+
+    def _vector(self, query: Query) -> NDArray[np.float32]:
         view, (given, *others) = self.generation.view, (*query.positive, *query.negative)
         if others or given.vector is None:
             raise InvalidInput(

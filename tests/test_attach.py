@@ -14,8 +14,10 @@ from service.attachment import Attachment
 from service.builds.generation import Generation
 from service.cli import app
 from service.errors import CollectionExists, Conflict, InvalidInput
+from service.index.segment import IndexKind
 from service.snapshots import Snapshots
 from service.store import store
+from service.text.tfidf import TfidfEncoder
 from service.verification import verify
 from tests.build_files import DIM, VECTORS, N, npy
 from tests.conftest import Server, clustered
@@ -55,9 +57,10 @@ def named(built: Generation, ids: list[str | None], rows: Any) -> list[str]:
 def test_beside_a_server_it_is_searched_changed_and_started_from(
     folder: Path, tmp_path: Path, new_server: Callable[..., Server]
 ) -> None:
-    server = new_server(SNAPSHOT_AT="1000")
-    runner = CliRunner(env={"CODEWELL_SNAPSHOT_AT": "1000"})
-    run = runner.invoke(app, ["attach", "c", str(folder), "--file-ids", "--data-dir", str(server.data_dir)])
+    server = new_server(SNAPSHOT_AT="1000", TFIDF_DIMENSION=str(DIM))
+    runner = CliRunner(env={"CODEWELL_SNAPSHOT_AT": "1000", "CODEWELL_TFIDF_DIMENSION": str(DIM)})
+    options = ("--file-ids", "--encoder", "tfidf", "--data-dir", str(server.data_dir))
+    run = runner.invoke(app, ["attach", "c", str(folder), *options])
     assert run.exit_code == 0, run.output
     assert run.stdout == f"{N - 1} items, {N - 1} written now, as generation 1 of c\n"
     generation = Generation.open(folder)
@@ -84,12 +87,20 @@ def test_beside_a_server_it_is_searched_changed_and_started_from(
     server.post("/ingest", {"collection": "c", "items": [{"id": "a.npy:9", "vector": (-VECTORS[9]).tolist()}]})
     assert "a.npy:9" not in [one for one, _ in hits(server, VECTORS[9])]
     before = changed()
-    refused = server.post("/collections/c/train", {}, 409)
-    assert "dropped" in refused["detail"]
+    (embedded,) = server.post("/v1/embeddings", {"model": "c", "input": "some words"})["data"]
+    asked = server.post("/search", {"collection": "c", "text": "some words"})["hits"]
+    assert [(hit["id"], hit["score"]) for hit in asked] == hits(server, np.array(embedded["embedding"]))
+    for refused in (
+        server.client.post("/collections/c/train", json={}),
+        server.client.patch("/collections/c", json={"codec": {"bytes": 4}}),
+        server.client.get("/collections/c/recall"),
+        server.client.post("/search", json={"collection": "c", "vector": VECTORS[0].tolist(), "index": "exact"}),
+    ):
+        assert refused.status_code == 409, refused.text
     assert server.stop() == 0
     (snapshot,) = (server.data_dir / "snapshots").glob("*/*/manifest.json")
     assert json.loads(snapshot.read_text())["applied_seq"] >= N - 1
-    server = new_server(SNAPSHOT_AT="1000")
+    server = new_server(SNAPSHOT_AT="1000", TFIDF_DIMENSION=str(DIM))
     assert changed() == before
     assert "refused" not in server.log.read_text()
     database, _ = catalog_of(f"sqlite:///{server.data_dir / 'codewell.db'}")
@@ -112,7 +123,11 @@ def test_cut_off_it_goes_on_on_either_database(
 
     with pytest.raises(KeyboardInterrupt):
         attachment.run("c", file_ids=True, progress=cut_off)
-    assert [one.name for one in catalog.list()] == ["c.attaching"]
+    assert [(one.name, one.items) for one in catalog.list()] == [("c.attaching", 600)]
+    with pytest.raises(Conflict, match="these options: delete that collection"):  # or ids would be of two kinds
+        attachment.run("c")
+    with pytest.raises(Conflict, match="these options: delete that collection"):
+        Attachment(database, None, built, TfidfEncoder(DIM)).run("c", file_ids=True)
     made = attachment.run("c", file_ids=True)
     assert (made.items, made.written) == (N - 1, N - 1 - 600)
     assert [(one.name, one.items, one.seq) for one in catalog.list()] == [("c", N - 1, N - 1)]
@@ -147,3 +162,23 @@ def test_what_does_not_fit_is_refused_by_name(folder: Path, tmp_path: Path) -> N
     assert "there is no encoder 'none'" in attached("c", folder, *data, "--encoder", "none", code=1)
     assert "makes vectors of 2048 numbers" in attached("c", folder, *data, "--encoder", "tfidf", code=1)
     assert "manifest.json" in attached("c", tmp_path, *data, code=1)
+
+
+@pytest.mark.parametrize("kind", ["dense", "variational", "sparse", "binary", "faiss"])
+def test_codes_of_every_kind(tmp_path: Path, kind: str) -> None:
+    source = npy(tmp_path / "v.npy", VECTORS)
+    asked = ("--factory", "PQ4x8", *FAST[2:]) if kind == "faiss" else ("--codec", kind, *FAST)
+    built(source, "--output", tmp_path / "out", *asked)
+    database, catalog = catalog_of(tmp_path)
+    generation = Generation.open(tmp_path / "out")
+    Attachment(database, None, generation, None).run("c")
+    told = catalog.describe("c")
+    assert (told.codec["kind"], told.items) == (kind, N)
+    assert told.certificate is not None
+    assert told.certificate["code_bytes"] == generation.view.codec.code_bytes
+    view = catalog.open("c").follower.view()
+    one, other = (some.search(QUERIES, 10, IndexKind.FAISS) for some in (view, generation.view))
+    assert np.array_equal(one.rows, other.rows + 1)
+    assert np.array_equal(one.scores, other.scores)
+    assert list(verify(database, "c")) == []
+    database.close()

@@ -1,5 +1,7 @@
 """The decoder trained for neighbours."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,10 +11,13 @@ from models import (
     ResidualAutoencoder,
     ResidualCodec,
     ResidualConfig,
+    TrainingConfig,
     Vectors,
     exact_neighbours,
+    fit,
     prepared,
     recall,
+    residual_training,
 )
 from models.distillation import Effort, Graph, distilled, neighbour_graph
 from tests.conftest import clustered, started_codec
@@ -24,6 +29,19 @@ def test_minutes_make_a_processor_train_as_long_as_cuda() -> None:
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
     assert Effort.on(cpu, 14.9) == EFFORT < Effort.on(cpu, 15)
     assert Effort.on(cpu, 15).steps == Effort.on(cuda, None).steps == Effort.on(cuda, 1).steps
+
+
+@pytest.mark.parametrize("minutes", [None, 1, 20])
+def test_a_training_distils_as_long_as_its_minutes_say(minutes: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[Effort] = []
+
+    def seen(model: ResidualAutoencoder, *given: Any) -> torch.Tensor:
+        taken.append(given[4])
+        return distilled(model, *given)
+
+    monkeypatch.setattr(residual_training, "distilled", seen)
+    fit(ResidualConfig(1), clustered(2_000, 4), Metric.L2, TrainingConfig(minutes=minutes, device="cpu"))
+    assert taken == [Effort.on(torch.device("cpu"), minutes)]
 
 
 def drawn_graph(vectors: Vectors, metric: Metric) -> Graph:

@@ -8,7 +8,7 @@ from threading import BoundedSemaphore
 from typing import Any, NamedTuple
 
 from fastapi import APIRouter, FastAPI, Request
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from models import Metric
 from service.api import intake
@@ -30,16 +30,15 @@ from service.api.turns import Turns, set_threads
 from service.bootstrap import traces
 from service.builds.generation import Generation
 from service.deadline import Deadline
-from service.errors import InvalidInput
+from service.errors import CollectionNotFound, InvalidInput
 from service.metrics import Metrics
-from service.query import Query
-from service.read_only import ReadOnlyCollection
+from service.read_only import Found, ReadOnlyCollection
 from service.settings import Settings
 
 TAKEN = frozenset(
     (
         *("collection", "vector", "k", "index", "oversample", "scan", "probes"),
-        *("stage", "min_score", "include", "timeout_ms", "queries"),
+        *("stage", "min_score", "timeout_ms", "queries"),
     )
 )
 """Fields of a question that codes and ids can answer."""
@@ -60,10 +59,24 @@ class ReadOnlyOut(BaseModel):
     """The one collection."""
 
     name: str
+    generation: str = Field(description="The build; it changes where the folder is built anew")
     items: int
     dimension: int
     metric: Metric
     certificate: dict[str, Any]
+
+    @classmethod
+    def of(cls, collection: ReadOnlyCollection) -> "ReadOnlyOut":
+        """What is told of it."""
+        built, codec = collection.generation, collection.generation.view.codec
+        return cls(
+            name=collection.name,
+            generation=built.manifest.generation,
+            items=len(built),
+            dimension=codec.dim,
+            metric=codec.metric,
+            certificate=dict(collection.certificate),
+        )
 
 
 class Listed(BaseModel):
@@ -108,9 +121,7 @@ def search(body: SearchRequest, request: Request) -> SearchResponse | BatchRespo
 def collections(request: Request) -> Listed:
     """The one that is served, with its certificate."""
     collection: ReadOnlyCollection = request.app.state.codewell.collection
-    codec = collection.generation.view.codec
-    told = {"name": collection.name, "items": len(collection.generation), "certificate": collection.certificate}
-    return Listed(collections=[ReadOnlyOut(**told, dimension=codec.dim, metric=codec.metric)])
+    return Listed(collections=[ReadOnlyOut.of(collection)])
 
 
 @router.get(LIVE)
@@ -127,24 +138,24 @@ async def readyz() -> Alive:
 
 def _answered(body: SearchRequest, serving: Serving) -> list[AnswerOut]:
     asked = intake.queries(body, serving.settings)
-    for given in (body, *(body.queries or ())):
-        _check_taken(given)
+    for name, query, given in asked:
+        _check_taken(given, query.field)
+        if name not in (serving.collection.name, "default"):
+            raise CollectionNotFound(name, field=f"{query.field}collection")
     budget = max(given.timeout_ms or serving.settings.search_ms for _, _, given in asked)
-    deadline = Deadline(budget / 1000)
-    return [_answer(serving.collection, name, query, deadline) for name, query, _ in asked]
+    return [_told(one) for one in serving.collection.search([query for _, query, _ in asked], Deadline(budget / 1000))]
 
 
-def _check_taken(given: QueryIn) -> None:
+def _check_taken(given: QueryIn, field: str) -> None:
     """Raises InvalidInput where a question has what only a server with a database answers."""
     if refused := sorted(given.model_fields_set - TAKEN):
         raise InvalidInput(
             "a server over a built folder has codes and ids alone; `codewell attach` makes a collection of it",
-            field=refused[0],
+            field=f"{field}{refused[0]}",
         )
 
 
-def _answer(collection: ReadOnlyCollection, name: str, query: Query, deadline: Deadline) -> AnswerOut:
-    found = collection.search(name, query, deadline)
+def _told(found: Found) -> AnswerOut:
     return AnswerOut(
         hits=[HitOut(id=one, score=score) for one, score in found.hits],
         generation=None,
