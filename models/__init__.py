@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from models.learned import LearnedCodec
     from models.portrait import Portrait, can_draw
     from models.residual import ResidualAutoencoder
+    from models.residual_training import vectors_within
     from models.sparse import SparseAutoencoder
     from models.sparse_codec import Contributions, SparseCodec
     from models.training import TrainingRun, train
@@ -77,6 +78,7 @@ LATER = {
     "can_draw": "portrait",
     "faiss_code": "faiss_codes",
     "train": "training",
+    "vectors_within": "residual_training",
 }
 """The modules of what is imported when it is first asked for."""
 
@@ -152,6 +154,7 @@ __all__ = [
     "score_matrix",
     "top",
     "train",
+    "vectors_within",
 ]
 
 

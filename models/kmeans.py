@@ -22,6 +22,7 @@ def codebook(vectors: Tensor, k: int, iterations: int, generator: torch.Generato
     _, dim = vectors.shape
     centred = vectors - vectors.mean(dim=0)
     _, axes = torch.linalg.eigh(centred.T @ centred)
+    del centred  # as large as the vectors
     rotated = vectors @ axes.flip(1)
     components = FIRST_COMPONENTS
     centroids = rotated[torch.randint(len(vectors), (k,), generator=generator)][:, : min(components, dim)]

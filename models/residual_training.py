@@ -13,7 +13,7 @@ from models.additive import MAPPED, searched
 from models.beam import BLOCK, Beam, Codebooks
 from models.blocks import mapped
 from models.checkpoint import Epoch
-from models.configs import CODEWORDS
+from models.configs import CODEWORDS, ResidualConfig
 from models.device import device_named
 from models.distillation import Effort, Graph, distilled, neighbour_graph
 from models.errors import TooFewVectors
@@ -32,8 +32,7 @@ from models.training_config import TrainingConfig
 T = TypeVar("T")
 
 MOST_VECTORS = 200_000
-"""Trained on: a codeword of the last of 32 steps is then the mean of 780 residuals. They take 3 GB while a step is
-made."""
+"""Trained on: a codeword of the last of 32 steps is then the mean of 780 residuals."""
 MOST_RESIDUALS = 250_000
 """That a codebook is trained on: those of all codes in the beams, not of the best ones alone, which it would learn by
 heart and fit vectors never seen the worse for it."""
@@ -52,6 +51,16 @@ FEWEST_TELLING = 100
 """Held-out vectors whose recall tells two decoders apart."""
 LATE_QUERIES, LATE_K = 4_000, 10
 """A decoder gains about .004: of 500 queries it could not be told from chance."""
+
+
+def vectors_within(memory_bytes: int, config: ResidualConfig) -> int:
+    """How many vectors a training can take where the beams of all of them, the vectors' projections and three times the
+    residuals that a codebook is trained on are held at once.
+    """
+    number, width = 4 * config.components, config.training_beam
+    held, learned = number * (width + 1), 3 * number
+    few = memory_bytes // (held + learned * width)  # all residuals are learned from
+    return max(few, (memory_bytes - learned * MOST_RESIDUALS) // held)
 
 
 def train_residual(
@@ -235,13 +244,21 @@ class _Training:
         return mapped(work, n, size, self._threads, self._pulse, self.device)
 
     def _stepped(self, beam: Beam, books: Codebooks) -> Beam:
-        width = self.model.config.training_beam
+        """The next beam, in the residuals of `beam` where that is as wide: both of them would be twice the most that a
+        training holds.
+        """
+        n, before, dim = beam.residuals.shape
+        width = min(self.model.config.training_beam, before * CODEWORDS)
+        residuals = beam.residuals if before == width else beam.residuals.new_empty((n, width, dim))
+        errors = beam.errors.new_empty((n, width))
+        codes = beam.codes.new_empty((n, width, beam.codes.shape[2] + 1))
 
-        def step(block: slice) -> Beam:
-            return Beam(*(part[block] for part in beam)).step(books, 0, width).ordered()
+        def step(block: slice) -> None:
+            taken = Beam(*(part[block] for part in beam)).step(books, 0, width).ordered()
+            residuals[block], errors[block], codes[block] = taken
 
-        parts = self._mapped(step, len(beam.errors), BLOCK)
-        return Beam(*(torch.cat(column) for column in zip(*parts, strict=True)))
+        self._mapped(step, n, BLOCK)
+        return Beam(residuals, errors, codes)
 
     def _left(self, beam: Beam) -> float:
         """The squared error of the best codes in the beam, within the principal axes."""

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from models import Codec, Metric, QuantizerConfig, fit, load_codec
+from models import Codec, Metric, QuantizerConfig, ResidualConfig, fit, load_codec, vectors_within
 from service.builds.config import BuildConfig
 from service.builds.inputs import Input
 from service.builds.making import Report
@@ -15,9 +15,6 @@ from service.builds.sample import dimension, training_set
 from service.codec_spec import codec_spec
 from service.errors import BuildError
 from service.files import published, write_json
-
-TRAINING_BYTES_A_NUMBER = 24
-"""RAM of a number of a residual codec's training vectors, which it reads whole."""
 
 
 class ChosenCodec(NamedTuple):
@@ -69,9 +66,9 @@ def _train(config: BuildConfig, inputs: list[Input], metric: Metric, saved: Path
     training = config.training
     spec = codec_spec(dict(config.codec))
     dim = dimension(inputs, config.reading)
-    most = config.train_sample
-    if spec.kind == "residual":
-        most = min(most, config.memory_bytes // (TRAINING_BYTES_A_NUMBER * dim))
+    made, most = spec.config(dim), config.train_sample
+    if isinstance(made, ResidualConfig):
+        most = min(most, vectors_within(config.memory_bytes, made))
     read = 0
 
     def counted(rows: int) -> None:
@@ -83,7 +80,7 @@ def _train(config: BuildConfig, inputs: list[Input], metric: Metric, saved: Path
         inputs, most, config.reading, dim, metric, config.block_rows(dim), training.seed, config.work, counted
     )
     codec, run = fit(
-        spec.config(dim),
+        made,
         vectors,
         metric,
         training.config(),
@@ -93,7 +90,7 @@ def _train(config: BuildConfig, inputs: list[Input], metric: Metric, saved: Path
     write_json(
         told,
         {
-            "codec": {"kind": codec.kind, **asdict(spec.config(dim))},
+            "codec": {"kind": codec.kind, **asdict(made)},
             "held_out_error": round(run.best.held_out_error, 5),
             "trained_on": run.trained_on,
             "seed": training.seed,
