@@ -6,6 +6,8 @@ import faiss
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from models import (
     Epoch,
@@ -21,6 +23,7 @@ from models import (
     fit,
     prepared,
     recall,
+    vectors_within,
 )
 from tests.conftest import clustered, started_codec
 
@@ -54,6 +57,15 @@ def test_it_keeps_more_than_a_residual_quantiser(
         ours = codec.decode(codec.encode(base))
         queries = wordnet[1800:]
         assert kept(ours, base, queries, Metric.COSINE) > kept(theirs, base, queries, Metric.COSINE) + least
+
+
+@given(st.integers(0, 2**36), st.integers(1, 1_024), st.integers(1, 64))
+def test_a_training_takes_as_many_vectors_as_fit(memory: int, components: int, beam: int) -> None:
+    def held(n: int) -> int:
+        return 4 * components * ((beam + 1) * n + 3 * min(beam * n, 250_000))
+
+    most = vectors_within(memory, ResidualConfig(8, components=components, training_beam=beam))
+    assert held(most) <= memory < held(most + 1)
 
 
 def test_every_byte_more_leaves_less(real: tuple[ResidualCodec, Vectors, Vectors]) -> None:
