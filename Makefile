@@ -8,9 +8,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 MILVUS := $(VENV)-milvus
+RAY := $(VENV)-ray
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test milvus lint docs image clean
+.PHONY: help install demo serve test milvus ray lint docs image clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' Makefile | while IFS='|' read -r target what; do printf '%-14s %s\n' "$$target" "$$what"; done
@@ -44,6 +45,13 @@ milvus: install  ## Run the tests of copies in Milvus, in a venv of its own besi
 		$$($(MILVUS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/shared.pth
 	@$(MILVUS)/bin/python -m pip install --quiet "pymilvus>=2.6,<3" "milvus-lite>=2.5,<3"
 	OMP_NUM_THREADS=1 $(MILVUS)/bin/python -m pytest tests/test_milvus.py
+
+ray: install  ## Run the tests of builds and searches on a Ray cluster, likewise
+	@test -d $(RAY) || $(BIN)/python -m venv $(RAY)
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
+		$$($(RAY)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/shared.pth
+	@$(RAY)/bin/python -m pip install --quiet "ray[serve]>=2.55,<3"
+	OMP_NUM_THREADS=1 $(RAY)/bin/python -m pytest tests/test_ray.py
 
 lint: install  ## Check format, lint, types, the arrows between packages, Docker files, documentation
 	$(BIN)/ruff format --check .

@@ -76,6 +76,14 @@ def serve(
             exists=True, file_okay=False, help="Serve what `codewell build` made, read-only, and no database."
         ),
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS", help="Search that folder on this Ray cluster: auto, HOST:PORT or ray://HOST:PORT."
+        ),
+    ] = None,
+    shards: Annotated[int, typer.Option(min=1, help="Runs of items that the cluster searches apart.")] = 1,
+    replicas: Annotated[int, typer.Option(min=1, help="Of each of them.")] = 1,
     log_level: Annotated[
         str | None, typer.Option(help="critical, error, warning, info or debug; overrides CODEWELL_LOG_LEVEL.")
     ] = None,
@@ -87,9 +95,17 @@ def serve(
     """
     from pydantic import ValidationError
 
+    from service.cluster.placement import Placement
     from service.serving import CannotServe, run
     from service.settings import Settings
 
+    if ray is None and (shards, replicas) != (1, 1):
+        raise typer.BadParameter(
+            "a cluster is cut so: with --ray", param_hint="--shards" if shards > 1 else "--replicas"
+        )
+    if ray is not None and generation is None:
+        raise typer.BadParameter("a cluster searches what `codewell build` made: with --generation", param_hint="--ray")
+    placement = None if ray is None else Placement(ray, shards, replicas)
     given = {"host": host, "port": port, "data_dir": data_dir, "workers": workers, "log_level": log_level}
     try:
         settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
@@ -97,7 +113,7 @@ def serve(
         first = error.errors()[0]
         _fail(f"CODEWELL_{'_'.join(str(part) for part in first['loc']).upper()}: {first['msg']}")
     try:
-        run(settings, typer.echo, generation)
+        run(settings, typer.echo, generation, placement)
     except CannotServe as error:
         _fail(str(error))
 

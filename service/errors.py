@@ -37,6 +37,7 @@ CodewellError            500
 ├── BuildError           500   a batch build cannot go on
 │   ├── TooManyRejects
 │   └── DamagedGeneration      a built folder is not what its manifest says
+├── ClusterError         502   a Ray cluster cannot be reached, or a node of it cannot do what it is asked
 ├── SnapshotRefused      500   a snapshot or backup is damaged, of another format, or not of this database
 ├── TooSlow              408   a body did not come in time
 ├── TooLarge             413
@@ -368,6 +369,13 @@ class DamagedGeneration(BuildError):
     """A file of a built generation is missing or not the one that was written; the message names it."""
 
     title = "Damaged generation"
+
+
+class ClusterError(CodewellError):
+    """A Ray cluster cannot be reached, or one of its nodes cannot do what it is asked."""
+
+    status = 502
+    title = "Cluster failed"
 
 
 class SnapshotRefused(CodewellError):

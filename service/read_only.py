@@ -33,6 +33,7 @@ class ReadOnlyCollection:
     def __init__(self, name: str, generation: Generation, computing: Semaphore) -> None:
         self.name = name
         self.generation = generation
+        self.manifest = generation.manifest
         self.certificate: Mapping[str, Any] = generation.manifest.certificate(generation.folder)
         self._computing = computing
 
@@ -55,6 +56,9 @@ class ReadOnlyCollection:
                 looked = probed[at] if at < len(probed) else None  # where the time was over there are fewer
                 answers[place] = self._found(queries[place], plan, rows, scores, cut.get(at), looked)
         return [answers[place] for place in range(len(queries))]
+
+    def close(self) -> None:
+        """The system frees its files when nobody searches them any more."""
 
     def _found(
         self, query: Query, plan: Plan, rows: RowArray, scores: Scores, cut: str | None, probed: Probed | None

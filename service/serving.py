@@ -18,6 +18,7 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 from service.client import is_loopback
+from service.cluster.placement import Placement
 from service.log import log_config
 from service.settings import Settings
 
@@ -44,9 +45,14 @@ class CannotServe(Exception):
     """The server cannot start; the message is one line."""
 
 
-def run(settings: Settings, say: Callable[[str], object], folder: Path | None = None) -> None:
+def run(
+    settings: Settings,
+    say: Callable[[str], object],
+    folder: Path | None = None,
+    placement: Placement | None = None,
+) -> None:
     """Serves until Ctrl-C or SIGTERM; `say` is told the address once the server answers there. With `folder`, a built
-    one, that alone is served.
+    one, that alone is served, here or by the cluster of `placement`.
 
     Raises:
         CannotServe
@@ -64,13 +70,14 @@ def run(settings: Settings, say: Callable[[str], object], folder: Path | None = 
         if folder is None:
             _check_storage(settings, say)
         else:
-            _check_folder(settings, folder, say)
+            _check_folder(settings, folder, placement, say)
         address = f"[{host}]" if ":" in host else host
         greeting = f"Codewell {version('codewell')} listens on http://{address}:{port} (Ctrl-C stops it)"
+        config = _config(settings, folder, placement)
         if settings.workers == 1:
-            _serve_alone(_config(settings, folder), listener, lambda: say(greeting))
+            _serve_alone(config, listener, lambda: say(greeting))
         else:
-            _serve_together(_config(settings, folder), listener, lambda: say(greeting))
+            _serve_together(config, listener, lambda: say(greeting))
 
 
 def share_cores(settings: Settings) -> None:
@@ -153,13 +160,13 @@ def _serve_together(config: "uvicorn.Config", listener: socket.socket, started: 
         raise CannotServe("a worker did not start; the lines above say why")
 
 
-def _config(settings: Settings, folder: Path | None) -> "uvicorn.Config":
+def _config(settings: Settings, folder: Path | None, placement: Placement | None) -> "uvicorn.Config":
     import uvicorn
 
     from service.api.protocol import BoundedProtocol
 
     return uvicorn.Config(
-        partial(_application, settings, folder),
+        partial(_application, settings, folder, placement),
         factory=True,
         http=partial(  # type: ignore[arg-type] # it is only called
             BoundedProtocol, head_seconds=settings.head_seconds, most=settings.max_connections
@@ -173,7 +180,7 @@ def _config(settings: Settings, folder: Path | None) -> "uvicorn.Config":
     )
 
 
-def _application(settings: Settings, folder: Path | None) -> "FastAPI":
+def _application(settings: Settings, folder: Path | None, placement: Placement | None) -> "FastAPI":
     """Called in the process that serves; a worker ends with its supervisor, however that ends."""
     share_heaps()
     supervisor = multiprocessing.parent_process()
@@ -187,7 +194,7 @@ def _application(settings: Settings, folder: Path | None) -> "FastAPI":
     if folder is not None:
         from service.api.read_only import create_read_only_app
 
-        return create_read_only_app(settings, folder)
+        return create_read_only_app(settings, folder, placement)
     from service.api.app import create_app
 
     return create_app(settings)
@@ -242,7 +249,7 @@ def _check_storage(settings: Settings, say: Callable[[str], object]) -> None:
         raise CannotServe(f"the database {where} cannot be used: {str(reason).splitlines()[0]}") from error
 
 
-def _check_folder(settings: Settings, folder: Path, say: Callable[[str], object]) -> None:
+def _check_folder(settings: Settings, folder: Path, placement: Placement | None, say: Callable[[str], object]) -> None:
     """Finds what is wrong with a built folder before there is a traceback; keys are kept in a database, which it has
     not.
     """
@@ -257,7 +264,12 @@ def _check_folder(settings: Settings, folder: Path, say: Callable[[str], object]
             )
         say(f"WARNING: {settings.host} can be reached from other machines, and CODEWELL_AUTH is off")
     try:
-        Manifest.load(folder).check(folder)
+        manifest = Manifest.load(folder)
+        manifest.check(folder)
+        if placement is not None:
+            from service.cluster.deployment import Deployment
+
+            Deployment(folder, manifest, placement)
     except (CodewellError, OSError) as error:
         raise CannotServe(str(error)) from error
 

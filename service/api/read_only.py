@@ -29,10 +29,13 @@ from service.api.signals import LIVE, READY
 from service.api.turns import Turns, set_threads
 from service.bootstrap import traces
 from service.builds.generation import Generation
+from service.builds.manifest import Manifest
+from service.cluster.placement import Placement
 from service.deadline import Deadline
 from service.errors import CollectionNotFound, InvalidInput
 from service.metrics import Metrics
 from service.read_only import Found, ReadOnlyCollection
+from service.served import Built, Served
 from service.settings import Settings
 
 TAKEN = frozenset(
@@ -43,6 +46,9 @@ TAKEN = frozenset(
 )
 """Fields of a question that codes and ids can answer."""
 
+GRACE_SECONDS = 2.0
+"""More than any search takes, before a build that was replaced is closed."""
+
 router = APIRouter(route_class=LargeRoute)
 
 
@@ -50,7 +56,7 @@ class Serving(NamedTuple):
     """What requests are answered with."""
 
     settings: Settings
-    collection: ReadOnlyCollection
+    served: Served
     metrics: Metrics
     traces: Any
 
@@ -66,16 +72,16 @@ class ReadOnlyOut(BaseModel):
     certificate: dict[str, Any]
 
     @classmethod
-    def of(cls, collection: ReadOnlyCollection) -> "ReadOnlyOut":
+    def of(cls, build: Built) -> "ReadOnlyOut":
         """What is told of it."""
-        built, codec = collection.generation, collection.generation.view.codec
+        manifest = build.manifest
         return cls(
-            name=collection.name,
-            generation=built.manifest.generation,
-            items=len(built),
-            dimension=codec.dim,
-            metric=codec.metric,
-            certificate=dict(collection.certificate),
+            name=build.name,
+            generation=manifest.generation,
+            items=manifest.items,
+            dimension=manifest.dimension,
+            metric=Metric(manifest.metric),
+            certificate=dict(build.certificate),
         )
 
 
@@ -85,16 +91,29 @@ class Listed(BaseModel):
     collections: list[ReadOnlyOut]
 
 
-def create_read_only_app(settings: Settings, folder: Path) -> FastAPI:
-    """The ASGI application; the folder, checked by whoever starts it, is opened when its lifespan begins."""
+def create_read_only_app(settings: Settings, folder: Path, placement: Placement | None = None) -> FastAPI:
+    """The ASGI application; the folder, checked by whoever starts it, is opened when its lifespan begins: here, or on
+    the cluster of `placement`.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         set_threads(settings)
         computing = BoundedSemaphore(settings.concurrent_searches or settings.cores_each)
-        collection = ReadOnlyCollection(folder.resolve().name, Generation.open(folder, checked=True), computing)
-        app.state.codewell = Serving(settings, collection, Metrics(), traces(settings))
+        name = folder.resolve().name
+
+        def opened(manifest: Manifest) -> Built:
+            if placement is None:
+                return ReadOnlyCollection(name, Generation.open(folder, checked=True), computing)
+            from service.cluster.sharded import ShardedCollection
+
+            return ShardedCollection(name, folder, manifest, placement)
+
+        served = Served(folder, opened, settings.search_ms / 1000 + GRACE_SECONDS)
+        served.start()
+        app.state.codewell = Serving(settings, served, Metrics(), traces(settings))
         yield
+        served.stop()
 
     app = bare_app("Codewell, read-only", "One built folder, searched by its codes.", lifespan)
     app.include_router(router)
@@ -120,8 +139,8 @@ def search(body: SearchRequest, request: Request) -> SearchResponse | BatchRespo
 @router.get("/collections")
 def collections(request: Request) -> Listed:
     """The one that is served, with its certificate."""
-    collection: ReadOnlyCollection = request.app.state.codewell.collection
-    return Listed(collections=[ReadOnlyOut.of(collection)])
+    serving: Serving = request.app.state.codewell
+    return Listed(collections=[ReadOnlyOut.of(serving.served.build)])
 
 
 @router.get(LIVE)
@@ -137,13 +156,13 @@ async def readyz() -> Alive:
 
 
 def _answered(body: SearchRequest, serving: Serving) -> list[AnswerOut]:
-    asked = intake.queries(body, serving.settings)
+    asked, build = intake.queries(body, serving.settings), serving.served.build
     for name, query, given in asked:
         _check_taken(given, query.field)
-        if name not in (serving.collection.name, "default"):
+        if name not in (build.name, "default"):
             raise CollectionNotFound(name, field=f"{query.field}collection")
     budget = max(given.timeout_ms or serving.settings.search_ms for _, _, given in asked)
-    return [_told(one) for one in serving.collection.search([query for _, query, _ in asked], Deadline(budget / 1000))]
+    return [_told(one) for one in build.search([query for _, query, _ in asked], Deadline(budget / 1000))]
 
 
 def _check_taken(given: QueryIn, field: str) -> None:

@@ -22,6 +22,7 @@ from service.builds.manifest import NAME, Manifest
 from service.builds.sample import Queries, topped_up
 from service.builds.shard import Shard, Task, shard_name
 from service.builds.workers import encode_all
+from service.cluster.encoding import encode_on_cluster
 from service.errors import BuildError, TooManyRejects
 from service.files import DRAFT, described, published
 from service.index.segment import scan_of
@@ -160,6 +161,8 @@ class BatchBuild:
                 self._check_rejects(rejected + sum(Shard(path).rejected for path in there))
 
         self._report("encoding", 0, total)
+        if config.cluster is not None:
+            return total, encode_on_cluster(tasks, codec, config.cluster, counted)
         return total, encode_all(tasks, codec, saved, config.workers, counted)
 
     def _check_rejects(self, rejected: int) -> None:

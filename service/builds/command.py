@@ -40,6 +40,10 @@ def build(
     ] = None,
     retrain: Annotated[bool, typer.Option("--retrain", help="Train anew where the folder has a codec.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that encode; one a core if none.")] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Encode on this Ray cluster: auto, HOST:PORT or ray://HOST:PORT."),
+    ] = None,
     shard_rows: Annotated[int, typer.Option(min=1, help="Rows encoded together: a kill loses no more.")] = 50_000,
     memory_gb: Annotated[float, typer.Option(min=0.01, help="RAM for vectors held at once.")] = 4.0,
     max_rejects: Annotated[int | None, typer.Option(min=0, help="Stop when more rows are rejected.")] = None,
@@ -62,6 +66,8 @@ def build(
 
     if factory is not None and (kind is not None or size is not None):
         raise typer.BadParameter("it says kind and bytes itself: not with --codec or --bytes", param_hint="--factory")
+    if ray is not None and workers is not None:
+        raise typer.BadParameter("the cluster encodes with all its CPUs: not with --ray", param_hint="--workers")
     asked = {"kind": kind if factory is None else "faiss", "bytes": size, "factory": factory}
     given = {"epochs": epochs, "minutes": minutes, "seed": seed}
     began, steps = time.monotonic(), _Steps()
@@ -76,7 +82,8 @@ def build(
             train_sample,
             codec_from,
             retrain,
-            workers or os.cpu_count() or 1,
+            workers or (1 if ray else os.cpu_count() or 1),
+            ray,
             shard_rows,
             int(memory_gb * 1024**3),
             max_rejects,

@@ -31,6 +31,8 @@ class BuildConfig:
     """Another built folder whose codec is used; nothing is trained."""
     retrain: bool = False
     workers: int = 1
+    cluster: str | None = None
+    """Address of the Ray cluster whose nodes encode, instead of workers here."""
     part_rows: int = 50_000
     """Rows of a shard, about."""
     memory_bytes: int = 4 * 1024**3

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from models import Codec, Codes
 from service.builds.block import accepted
@@ -40,7 +40,19 @@ def encode(task: Task, codec: Codec) -> int:
     Raises:
         BuildError: the file changed since it was surveyed.
     """
-    path, source, part, reading, block_rows = task
+    content = encoded(task, codec)
+    with published(task.path) as draft:
+        draft.write_bytes(content)
+    return len(task.part)
+
+
+def encoded(task: Task, codec: Codec) -> bytes:
+    """What the shard's file holds.
+
+    Raises:
+        BuildError: the input changed since it was surveyed.
+    """
+    _, source, part, reading, block_rows = task
     reader = reading.reader(Path(source.path))
     codes, rows, ids = [np.empty((0, codec.code_bytes), np.uint8)], [np.empty(0, np.int64)], list[str]()
     rejects: list[str] = []
@@ -61,15 +73,13 @@ def encode(task: Task, codec: Codec) -> int:
     if not np.array_equal(all_rows, np.arange(part.start, part.stop)):
         tensors["rows"] = all_rows
     if ids:
-        encoded = [one.encode() for one in ids]
-        tensors["ids"] = np.frombuffer(b"".join(encoded), np.uint8)
-        tensors["id_ends"] = np.cumsum([len(one) for one in encoded], dtype=np.int64)
+        names = [one.encode() for one in ids]
+        tensors["ids"] = np.frombuffer(b"".join(names), np.uint8)
+        tensors["id_ends"] = np.cumsum([len(one) for one in names], dtype=np.int64)
     if rejects:
         tensors["rejects"] = np.frombuffer("".join(line + "\n" for line in rejects).encode(), np.uint8)
     about = {"items": len(all_rows), "rejects": len(rejects), "start": part.start}
-    with published(path) as draft:
-        save_file(tensors, draft, {"shard": json.dumps(about, sort_keys=True)})
-    return len(part)
+    return save(tensors, {"shard": json.dumps(about, sort_keys=True)})
 
 
 class Shard:

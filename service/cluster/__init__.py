@@ -1,0 +1,1 @@
+"""Builds and searches on the machines of a Ray cluster."""

@@ -1,0 +1,166 @@
+"""A built folder whose runs are searched on a cluster, merged to one answer. Knows no database and no HTTP."""
+
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from threading import Event, Lock, Thread
+from typing import Any
+
+from service.builds.manifest import Manifest
+from service.cluster.connection import first_line
+from service.cluster.deployment import Deployment
+from service.cluster.placement import Placement
+from service.deadline import Deadline
+from service.errors import ClusterError, CodewellError, OutOfTime, Unavailable
+from service.query import Query
+from service.read_only import Found
+from service.search import Probed
+
+log = logging.getLogger(__name__)
+
+PATIENCE_SECONDS = 1.0
+"""For a run where others have answered,"""
+SKEW = 3
+"""or as many times as long as they took, if that is more."""
+POLL_SECONDS = 0.001
+"""What is waited for an answer that may be there."""
+LOOK_SECONDS = 1.0
+"""Between two looks at runs that are away, and how soon one has to answer."""
+
+
+class ShardedCollection:
+    """Thread-safe. A run that does not answer is left out, and the answer says so; it is not waited for again until it
+    answers a look in the background.
+    """
+
+    def __init__(self, name: str, folder: Path, manifest: Manifest, placement: Placement) -> None:
+        """Raises: ClusterError."""
+        self.name = name
+        self.manifest = manifest
+        self.certificate: Mapping[str, Any] = manifest.certificate(folder)
+        self._deployment = Deployment(folder, manifest, placement)
+        self._away = set[int]()
+        self._changing = Lock()
+        self._closing = Event()
+        Thread(target=self._look, name="shards-away", daemon=True).start()
+
+    def close(self) -> None:
+        """Frees what it takes of the cluster."""
+        self._closing.set()
+        self._deployment.remove()
+
+    def search(self, queries: Sequence[Query], deadline: Deadline) -> list[Found]:
+        """The items nearest to each query's vector, of all runs that answer.
+
+        Raises:
+            InvalidInput: one asks for what codes and ids cannot tell; OutOfTime: no run has found anything in time;
+            Unavailable: none is there.
+        """
+        count = len(self._deployment.shares)
+        answers = self._answers([number for number in range(count) if number not in self._away], queries, deadline)
+        if not answers:
+            if deadline.over:
+                raise deadline.missed()
+            raise Unavailable("no shard answers: its nodes are lost, or start again")
+        why = self._why([number for number in range(count) if number not in answers])
+        parts = [answers[number] for number in sorted(answers)]
+        return [merged(query, [part[place] for part in parts], why) for place, query in enumerate(queries)]
+
+    def _answers(self, numbers: Sequence[int], queries: Sequence[Query], deadline: Deadline) -> dict[int, list[Found]]:
+        """What each run has found; those that are lost, or take many times as long as others, are noted as away."""
+        began, patience = time.monotonic(), PATIENCE_SECONDS
+        waiting = {number: self._asked(number, queries, deadline) for number in numbers}
+        answers, again = dict[int, list[Found]](), set[int]()
+        while waiting and not deadline.over:
+            for number, asked in list(waiting.items()):
+                left = min(began + patience - time.monotonic(), deadline.left or 0.0)
+                try:
+                    answers[number] = _found(asked, max(left, POLL_SECONDS))
+                    slowest = time.monotonic() - began
+                except TimeoutError:
+                    continue
+                except OutOfTime:
+                    pass
+                except ClusterError as error:  # its replica was lost: there may be another
+                    if number not in again:
+                        again.add(number)
+                        waiting[number] = self._asked(number, queries, deadline)
+                        continue
+                    self._note_away(number, str(error))
+                del waiting[number]
+            if not answers:
+                patience *= 2
+            elif time.monotonic() - began >= (patience := max(patience, SKEW * slowest)):
+                break
+        for number in waiting if answers else ():
+            self._note_away(number, "it takes too long")
+        return answers
+
+    def _asked(self, number: int, queries: Sequence[Query], deadline: Deadline) -> Any:
+        return self._deployment.shares[number].search.remote(list(queries), deadline.left)
+
+    def _note_away(self, number: int, reason: str) -> None:
+        with self._changing:
+            if number not in self._away:
+                log.warning("shard %d does not answer, going on without it: %s", number, reason)
+            self._away.add(number)
+
+    def _why(self, missing: Sequence[int]) -> str | None:
+        if not missing:
+            return None
+        which = ", ".join(str(number) for number in missing)
+        return (
+            f"of {len(self._deployment.shares)} shards {len(missing)} did not answer ({which}): their items are missing"
+        )
+
+    def _look(self) -> None:
+        while not self._closing.wait(LOOK_SECONDS):
+            for number in sorted(self._away):
+                try:
+                    self._deployment.shares[number].check.remote().result(timeout_s=LOOK_SECONDS)
+                except Exception:  # noqa: S112 - it is away still
+                    continue
+                log.warning("shard %d answers again", number)
+                with self._changing:
+                    self._away.discard(number)
+
+
+def _found(asked: Any, seconds: float) -> list[Found]:
+    """What a replica answers.
+
+    Raises:
+        TimeoutError: not yet. ClusterError: it is lost. InvalidInput, OutOfTime: as it says.
+    """
+    from ray.exceptions import RayError, RayTaskError
+    from ray.serve.exceptions import RayServeException
+
+    try:
+        found: list[Found] = asked.result(timeout_s=seconds)
+    except RayTaskError as error:
+        if isinstance(error.cause, CodewellError):
+            raise error.cause from None
+        raise ClusterError(first_line(error.cause)) from error
+    except (RayError, RayServeException) as error:
+        raise ClusterError(first_line(error)) from error
+    return found
+
+
+def merged(query: Query, parts: Sequence[Found], why: str | None) -> Found:
+    """The k best of all parts; of equal scores those of the earlier part, whose rows are older."""
+    hits = sorted((hit for part in parts for hit in part.hits), key=lambda hit: -hit[1])[: query.plan.k]
+    reasons = [why, *(part.partial_reason for part in parts)]
+    return Found(hits, next((one for one in reasons if one is not None), None), _added(part.probed for part in parts))
+
+
+def _added(parts: Iterable[Probed | None]) -> Probed | None:
+    probed = [one for one in parts if one is not None]
+    if not probed:
+        return None
+    radii = [one.radius for one in probed if one.radius is not None]
+    return Probed(
+        probed[0].tables,
+        sum(one.probes for one in probed),
+        sum(one.candidates for one in probed),
+        min(radii) if len(radii) == len(probed) else None,
+    )
