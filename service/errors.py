@@ -73,6 +73,16 @@ class CodewellError(Exception):
         self.members: dict[str, object] = {}
         """More that the answer says, such as `committed_through_line`."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As it is from one process to another, whatever its class asks for where it is raised."""
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[CodewellError], args: tuple[Any, ...], state: dict[str, Any]) -> CodewellError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
+
 
 class InvalidInput(CodewellError):
     """The request is well-formed JSON but its content cannot be used."""

@@ -141,6 +141,12 @@ class Asking:
         for client in self._clients:
             client.start()
 
+    def __enter__(self) -> "Asking":
+        return self
+
+    def __exit__(self, *ended: object) -> None:
+        self.end()
+
     def _run(self, query: Any) -> None:
         while not self._done.is_set():
             answer = self._server.client.post("/search", json={"vector": query.tolist(), "k": 20})
@@ -150,14 +156,14 @@ class Asking:
         """`what` is true of the newest answer."""
         end = time.monotonic() + seconds
         while not (self.answers and what(self.answers[-1])):
+            assert not self.answers or isinstance(self.answers[-1], dict), self.answers[-1]
             assert time.monotonic() < end, (self.answers[-1:], self._server.log.read_text()[-2000:])
             time.sleep(0.01)
 
-    def end(self) -> list[Any]:
+    def end(self) -> None:
         self._done.set()
         for client in self._clients:
             client.join()
-        return self.answers
 
 
 def test_shards_answer_as_the_folder_does(cluster: str, local: Path, tmp_path: Path) -> None:
@@ -179,13 +185,13 @@ def test_shards_answer_as_the_folder_does(cluster: str, local: Path, tmp_path: P
     assert workers("ServeReplica") == before
     assert other.stop() == 0
     # A replica is lost: what the others find is told, and soon all again.
-    asking = Asking(server)
-    asking.until(lambda one: not one["partial"])
-    (victim,) = workers("ServeReplica:.*share-1")
-    os.kill(victim, signal.SIGKILL)
-    asking.until(lambda one: one["partial"])
-    asking.until(lambda one: not one["partial"])
-    answers = asking.end()
+    with Asking(server) as asking:
+        asking.until(lambda one: not one["partial"])
+        (victim,) = workers("ServeReplica:.*share-1")
+        os.kill(victim, signal.SIGKILL)
+        asking.until(lambda one: one["partial"])
+        asking.until(lambda one: not one["partial"])
+    answers = asking.answers
     assert not [one for one in answers if isinstance(one, str)]
     partial = [one for one in answers if one["partial"]]
     assert {one["partial_reason"] for one in partial} == {"of 3 shards 1 did not answer (1): their items are missing"}
@@ -205,20 +211,25 @@ def test_replicas_hide_a_loss_and_a_new_build_takes_over(cluster: str, tmp_path:
     building = (f"{inputs}/*.npy", "--output", folder, *FAST)
     built(*building)
     server = serving(cluster, folder, tmp_path / "log", "--shards", "1", "--replicas", "2")
-    asking = Asking(server)
-    asking.until(lambda one: len(one["hits"]) == 20)
-    os.kill(workers("ServeReplica:.*share-0")[0], signal.SIGKILL)
-    time.sleep(3)
-    (inputs / "a.npy").unlink()
-    npy(inputs / "b.npy", np.vstack([np.zeros((600, DIM), np.float32), VECTORS[600:]]))  # ids from 600 on
-    built(*building, code=3)
-    asking.until(lambda one: int(one["hits"][0]["id"]) >= 600)
-    time.sleep(8)  # the older build is closed
-    answers = asking.end()
+    with Asking(server) as asking:
+        asking.until(lambda one: len(one["hits"]) == 20)
+        before = server.get("/collections")["collections"][0]["generation"]
+        os.kill(workers(f"ServeReplica:codewell-{before}.*share-0")[0], signal.SIGKILL)
+        time.sleep(3)
+        (inputs / "a.npy").unlink()
+        npy(inputs / "b.npy", np.vstack([np.zeros((600, DIM), np.float32), VECTORS[600:]]))  # ids from 600 on
+        built(*building, code=3)
+        asking.until(lambda one: int(one["hits"][0]["id"]) >= 600)
+        end = time.monotonic() + 60
+        while workers(f"ServeReplica:codewell-{before}"):  # the older build is closed
+            assert time.monotonic() < end
+            time.sleep(0.2)
+    answers = asking.answers
     assert not [one for one in answers if isinstance(one, str) or one["partial"]]
     kinds = [frozenset(int(hit["id"]) // 600 for hit in one["hits"]) for one in answers]
     assert set(kinds) == {frozenset({0}), frozenset({1})}  # never of both builds
-    assert len(workers("ServeReplica:.*share-0")) == 2
+    now = server.get("/collections")["collections"][0]["generation"]
+    assert len(workers(f"ServeReplica:codewell-{now}.*share-0")) == 2
     assert server.stop() == 0
 
 

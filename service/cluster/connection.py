@@ -2,10 +2,16 @@
 
 import logging
 import os
+import signal
+import socket
+import threading
 from importlib.metadata import version
 from typing import Any
 
 from service.errors import ClusterError
+
+ANSWER_SECONDS = 5
+"""For a cluster to take a connection."""
 
 
 def connected(address: str) -> Any:
@@ -20,10 +26,16 @@ def connected(address: str) -> Any:
     except ImportError:
         raise ClusterError("Ray is not installed: pip install 'codewell[ray]'", field="--ray") from None
     if not ray.is_initialized():
+        ending = signal.getsignal(signal.SIGTERM)
         try:
+            if ":" in address:  # what takes Ray minutes to find out
+                host, port = address.removeprefix("ray://").rsplit(":", 1)
+                socket.create_connection((host, int(port)), ANSWER_SECONDS).close()
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise ClusterError(f"no Ray cluster answers at {address}: {first_line(error)}", field="--ray") from error
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, ending)  # Ray would have its own end the process at once
     return ray
 
 

@@ -38,6 +38,7 @@ class Deployment:
 
         logging.getLogger("ray.serve").setLevel(logging.ERROR)
         self._serve = serve
+        self.replicas = placement.replicas
         self.name = f"codewell-{manifest.generation}-{placement.shards}-{placement.replicas}"
         needed, there = placement.shards * placement.replicas, cpus(self._ray)
         if needed > there:

@@ -68,37 +68,36 @@ class ShardedCollection:
         return [merged(query, [part[place] for part in parts], why) for place, query in enumerate(queries)]
 
     def _answers(self, numbers: Sequence[int], queries: Sequence[Query], deadline: Deadline) -> dict[int, list[Found]]:
-        """What each run has found; those that are lost, or take many times as long as others, are noted as away."""
-        began, patience = time.monotonic(), PATIENCE_SECONDS
-        waiting = {number: self._asked(number, queries, deadline) for number in numbers}
-        answers, again = dict[int, list[Found]](), set[int]()
+        """What each run has found. One that is lost, or takes many times as long as others, is noted as away."""
+        handles, twice = self._deployment.shares, self._deployment.replicas > 1
+        waiting = {number: Asked(handles[number], list(queries), deadline, twice) for number in numbers}
+        answers, began, slowest = dict[int, list[Found]](), time.monotonic(), 0.0
+        end = began + PATIENCE_SECONDS
         while waiting and not deadline.over:
             for number, asked in list(waiting.items()):
-                left = min(began + patience - time.monotonic(), deadline.left or 0.0)
                 try:
-                    answers[number] = _found(asked, max(left, POLL_SECONDS))
-                    slowest = time.monotonic() - began
-                except TimeoutError:
-                    continue
+                    found = asked.answer(min(end - time.monotonic(), deadline.left or 0.0))
                 except OutOfTime:
-                    pass
-                except ClusterError as error:  # its replica was lost: there may be another
-                    if number not in again:
-                        again.add(number)
-                        waiting[number] = self._asked(number, queries, deadline)
-                        continue
+                    del waiting[number]
+                    continue
+                except ClusterError as error:
                     self._note_away(number, str(error))
-                del waiting[number]
-            if not answers:
-                patience *= 2
-            elif time.monotonic() - began >= (patience := max(patience, SKEW * slowest)):
+                    del waiting[number]
+                    continue
+                if found is not None:
+                    answers[number], slowest = found, time.monotonic() - began
+                    del waiting[number]
+            if (now := time.monotonic()) < end:
+                continue
+            asked_again = [asked.again() for asked in waiting.values()]
+            if answers and not any(asked_again) and now - began > SKEW * slowest:
                 break
-        for number in waiting if answers else ():
-            self._note_away(number, "it takes too long")
+            end = max(now + PATIENCE_SECONDS, began + SKEW * slowest)
+        for number, asked in waiting.items():
+            if answers:
+                self._note_away(number, "it takes too long")
+            asked.cancel()
         return answers
-
-    def _asked(self, number: int, queries: Sequence[Query], deadline: Deadline) -> Any:
-        return self._deployment.shares[number].search.remote(list(queries), deadline.left)
 
     def _note_away(self, number: int, reason: str) -> None:
         with self._changing:
@@ -126,24 +125,60 @@ class ShardedCollection:
                     self._away.discard(number)
 
 
-def _found(asked: Any, seconds: float) -> list[Found]:
-    """What a replica answers.
+class Asked:
+    """A request to one run, and one to another replica of it where the first does not answer. For one thread."""
 
-    Raises:
-        TimeoutError: not yet. ClusterError: it is lost. InvalidInput, OutOfTime: as it says.
-    """
-    from ray.exceptions import RayError, RayTaskError
-    from ray.serve.exceptions import RayServeException
+    def __init__(self, handle: Any, queries: list[Query], deadline: Deadline, twice: bool) -> None:
+        """`twice` where there are several replicas."""
+        self._handle = handle
+        self._queries = queries
+        self._deadline = deadline
+        self._twice = twice
+        self._asked = [self._ask()]
+        self._lost = 0
 
-    try:
-        found: list[Found] = asked.result(timeout_s=seconds)
-    except RayTaskError as error:
-        if isinstance(error.cause, CodewellError):
-            raise error.cause from None
-        raise ClusterError(first_line(error.cause)) from error
-    except (RayError, RayServeException) as error:
-        raise ClusterError(first_line(error)) from error
-    return found
+    def answer(self, seconds: float) -> list[Found] | None:
+        """What the run has found; None where it has not answered within so many seconds.
+
+        Raises:
+            ClusterError: two replicas were lost, one after the other. InvalidInput, OutOfTime: as it says.
+        """
+        from ray.exceptions import RayError, RayTaskError
+        from ray.serve.exceptions import RayServeException
+
+        for one in list(self._asked):
+            try:
+                found: list[Found] = one.result(timeout_s=max(seconds / len(self._asked), POLL_SECONDS))
+            except RayTaskError as error:
+                if isinstance(error.cause, CodewellError):
+                    raise error.cause from None
+                raise ClusterError(first_line(error.cause)) from error
+            except TimeoutError:  # Ray's own is a RayError too
+                continue
+            except (RayError, RayServeException) as error:
+                self._asked.remove(one)
+                self._lost += 1
+                if self._lost > 1:
+                    raise ClusterError(first_line(error)) from error
+                self._asked.append(self._ask())
+            else:
+                return found
+        return None
+
+    def again(self) -> bool:
+        """Asks another replica as well; false where that was done, or there is none."""
+        if not self._twice or len(self._asked) + self._lost > 1:
+            return False
+        self._asked.append(self._ask())
+        return True
+
+    def cancel(self) -> None:
+        """Nobody waits for the answer any more."""
+        for one in self._asked:
+            one.cancel()
+
+    def _ask(self) -> Any:
+        return self._handle.search.remote(self._queries, self._deadline.left)
 
 
 def merged(query: Query, parts: Sequence[Found], why: str | None) -> Found:
