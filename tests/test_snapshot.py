@@ -500,6 +500,29 @@ def test_a_snapshot_gets_tables_once_somebody_searched_by_them(place: Place, mon
     other.database.close()
 
 
+def test_tables_that_a_search_makes_while_a_snapshot_is_written_stay(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper, follower = Keeper(place.catalog, place.snapshots, fewest=40), place.catalog.open("c").follower
+    view, newest = follower.catch_up(), place.snapshots.newest
+
+    def opened(collection_id: int) -> View | None:
+        looked(view)
+        return newest(collection_id)
+
+    def there() -> list[str]:
+        keeper.look()
+        return [kept.folder.name for kept in place.snapshots.listed(follower.id)]
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(place.snapshots, "newest", opened)
+        assert there() == ["1-200"]
+    assert follower.view() is view
+    assert there() == ["1-200-buckets"]
+    keeper.look()
+    assert follower.view().base.buckets.mapped_bytes == view.base.buckets.ram_bytes > 0
+
+
 def test_a_full_disk_leaves_the_older_one_and_the_service(
     place: Place, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
