@@ -107,13 +107,18 @@ class Shard:
         return [content[begin:end].decode() for begin, end in zip([0, *ends], ends, strict=False)]
 
     def id(self, position: int) -> str:
-        """Of one item; reads nothing else."""
+        """Of one item; reads nothing else, and opens the file the first time only."""
         if not self.named:
-            return str(self.rows[position])
-        with safe_open(self.path, framework="np") as file:
-            begin = int(file.get_slice("id_ends")[position - 1 : position][0]) if position else 0
-            end = int(file.get_slice("id_ends")[position : position + 1][0])
-            return bytes(file.get_slice("ids")[begin:end].tobytes()).decode()
+            return str(self.rows[position] if "rows" in self._names else self._start + position)
+        ends, content = self._mapped_ids
+        begin, end = (0, *ends[:1].tolist()) if position == 0 else ends[position - 1 : position + 1].tolist()
+        return bytes(content[begin:end].tobytes()).decode()
+
+    @cached_property
+    def _mapped_ids(self) -> tuple[Any, Any]:
+        """Where ids end, and all of them, to be sliced: they stay mapped, and threads may read them side by side."""
+        file: Any = safe_open(self.path, framework="np")
+        return file.get_slice("id_ends"), file.get_slice("ids")
 
     def rejects(self) -> bytes:
         """NDJSON lines."""
