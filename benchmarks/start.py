@@ -158,9 +158,9 @@ def measured(folder: Path, workers: int, snapshot_at: int, index: str, codes: in
         pids = workers_of(server)
         before = {pid: Memory.of([pid]) for pid in pids}
         together = Memory.of(pids)
-        with ThreadPoolExecutor(4 * workers) as pool:
+        with ThreadPoolExecutor(workers) as pool:
             while True:
-                list(pool.map(partial(searched, server, index), range(20 * workers)))
+                list(pool.map(partial(searched, server, index), range(4 * workers)))
                 if all(Memory.of([pid]).rss > before[pid].rss + codes for pid in pids):
                     break
         return Start(ready, answered, together, Memory.of(pids))
