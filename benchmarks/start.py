@@ -1,13 +1,14 @@
 """How long a server takes to its first answer, and the memory of its workers: codes from the database or a snapshot.
 
-    python -m benchmarks.start [--items 1000000] [--workers 1 4] [--folder FOLDER]
+    python -m benchmarks.start [--items 1000000] [--workers 1 4] [--index faiss] [--folder FOLDER]
 
 A collection without originals (`"originals": "drop"`) is written straight into a SQLite file: items, their 64-byte
 codes, which are random, and a codec of 384 numbers that was trained for one epoch on noise; neither time nor memory
 hangs on what codes mean. Then real `codewell serve` processes are started over it. "ready" is when /readyz answers,
 "first answer" when the first search does, both in seconds since the start of the process; the files are in the page
 cache. Memory is that of the processes that answer, once each has answered: RSS counts shared pages in every process,
-PSS divides them by how many share them, so that PSS adds up. `--folder` keeps the database for another run.
+PSS divides them by how many share them, so that PSS adds up. `--folder` keeps the database for another run. With
+`--index buckets` all searches look into hash buckets, and the snapshot has their tables.
 """
 
 import argparse
@@ -32,7 +33,7 @@ from service.store.tables import CodeRow, CollectionRow, GenerationRow, ItemRow
 
 DIM, PAGE = 384, 20_000
 MB = 1e6
-LIBRARIES = 200 * MB
+LIBRARIES = 100 * MB
 """A worker that takes less is still being started."""
 
 
@@ -126,9 +127,11 @@ def filled(folder: Path, items: int) -> None:
     database.close()
 
 
-def searched(server: Server, seed: int) -> None:
+def searched(server: Server, index: str, seed: int) -> None:
     vector = np.random.default_rng(seed).standard_normal(DIM).tolist()
-    hits = server.post("/search", {"collection": "c", "vector": vector, "k": 10})["hits"]
+    hits = server.post("/search", {"collection": "c", "vector": vector, "k": 10, "index": index, "timeout_ms": 20_000})[
+        "hits"
+    ]
     assert len(hits) == 10, hits
 
 
@@ -145,19 +148,19 @@ def started(folder: Path, workers: int, snapshot_at: int) -> Server:
     return Server(folder, workers, SNAPSHOT_AT=str(snapshot_at), TRAIN_AT="0", THREADS=str(os.cpu_count()))
 
 
-def measured(folder: Path, workers: int, snapshot_at: int, codes: int) -> Start:
+def measured(folder: Path, workers: int, snapshot_at: int, index: str, codes: int) -> Start:
     """Starts a server and lets every worker answer; `codes` is what their codes take, in bytes."""
     with started(folder, workers, snapshot_at) as server:
         ready = time.monotonic() - server.began
-        searched(server, 0)
+        searched(server, index, 0)
         answered = time.monotonic() - server.began
     with started(folder, workers, snapshot_at) as server:  # anew, for what they hold before they have codes
         pids = workers_of(server)
         before = {pid: Memory.of([pid]) for pid in pids}
         together = Memory.of(pids)
-        with ThreadPoolExecutor(4 * workers) as pool:
+        with ThreadPoolExecutor(workers) as pool:
             while True:
-                list(pool.map(partial(searched, server), range(20 * workers)))
+                list(pool.map(partial(searched, server, index), range(4 * workers)))
                 if all(Memory.of([pid]).rss > before[pid].rss + codes for pid in pids):
                     break
         return Start(ready, answered, together, Memory.of(pids))
@@ -167,6 +170,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 4])
+    parser.add_argument("--index", choices=("faiss", "buckets"), default="faiss")
     parser.add_argument("--folder", type=Path)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="start-") as scratch:
@@ -180,11 +184,12 @@ def main() -> None:
             if source == "snapshot":
                 snapshot_at = 1
                 with started(folder, 1, snapshot_at) as server:
-                    searched(server, 0)
-                    while not list(folder.glob("snapshots/*/*/manifest.json")):
+                    searched(server, given.index, 0)
+                    named = "*-buckets" if given.index == "buckets" else "*"
+                    while not list(folder.glob(f"snapshots/*/{named}/manifest.json")):
                         time.sleep(0.1)
             for workers in given.workers:
-                start = measured(folder, workers, snapshot_at, given.items * DenseSpec().bytes)
+                start = measured(folder, workers, snapshot_at, given.index, given.items * DenseSpec().bytes)
                 held = (start.before.pss, start.after.pss, start.after.rss)
                 sizes = " | ".join(f"{size / MB:,.0f}" for size in held)
                 print(f"| {workers} | {source} | {start.ready:.1f} | {start.answered:.1f} | {sizes} |", flush=True)

@@ -73,7 +73,8 @@ class Keeper:
             return  # another process is writing it: it is there at the next look
         if not ending and (newest is None or view.base.folder != newest.folder):
             kept = self._snapshots.newest(collection.id)
-            if kept is not None and kept.generation_id == view.generation_id:
+            # Tables that a search made meanwhile are not given up for a snapshot without: the next look writes them.
+            if kept is not None and kept.generation_id == view.generation_id and kept.hashed >= view.hashed:
                 collection.follower.catch_up(kept)
 
     def _is_due(self, view: View, newest: Kept | None, ending: bool) -> bool:
@@ -82,6 +83,8 @@ class Keeper:
         behind = view.applied_seq - newest.seq
         if ending:
             return behind >= self._fewest
+        if view.hashed and not newest.hashed:
+            return True
         if view.base.folder == newest.folder:
             return behind > max(self._fewest, len(view) // BEHIND_SHARE)
         # To go on from it must not mean to fold its tail at once, or there would be no end of it.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from models import Scores
 from service.builds.generation import Generation
 from service.deadline import Deadline
-from service.errors import InvalidInput
+from service.errors import InvalidInput, OutOfTime
 from service.index.segment import IndexKind, RowArray
 from service.item import checked_vector
 from service.query import Query, why_fewer
@@ -34,6 +34,8 @@ class ReadOnlyCollection:
         self.name = name
         self.generation = generation
         self.manifest = generation.manifest
+        for shard in generation.shards:
+            shard.hold()  # a newer build removes the files of the one that is searched
         self.certificate: Mapping[str, Any] = generation.manifest.certificate(generation.folder)
         self._computing = computing
 
@@ -41,16 +43,25 @@ class ReadOnlyCollection:
         """The items nearest to each query's vector; those with equal plans are looked for in one pass.
 
         Raises:
-            InvalidInput: one asks for what codes and ids cannot tell; OutOfTime.
+            InvalidInput: one asks for what codes and ids cannot tell; OutOfTime: there is nothing. Where only a later
+                pass has no time, its queries are told so.
         """
         vectors, passes = [self._vector(query) for query in queries], dict[Plan, list[int]]()
         for place, query in enumerate(queries):
             passes.setdefault(self._plan(query), []).append(place)
         answers: dict[int, Found] = {}
-        for plan, places in passes.items():
+        for number, (plan, places) in enumerate(passes.items()):
             probed, asked = list[Probed](), np.stack([vectors[place] for place in places])
-            with deadline.turn(self._computing):
-                found = search(self.generation.view, asked, plan, _no_originals, deadline=deadline, probed=probed)
+            try:
+                if number and deadline.over:
+                    raise deadline.missed()
+                with deadline.turn(self._computing):
+                    found = search(self.generation.view, asked, plan, _no_originals, deadline=deadline, probed=probed)
+            except OutOfTime as error:
+                if not number:
+                    raise
+                answers |= dict.fromkeys(places, Found([], error.left_out, None))
+                continue
             cut = deadline.told()
             for at, (place, rows, scores) in enumerate(zip(places, *found, strict=True)):
                 looked = probed[at] if at < len(probed) else None  # where the time was over there are fewer

@@ -1,6 +1,6 @@
 """Where a process leaves snapshots of its views, and finds those it may start from. Knows no search and no HTTP.
 
-    <folder>/<collection's id>/<generation>-<seq>/      as index/snapshot.py writes it
+    <folder>/<collection's id>/<generation>-<seq>[-buckets]/      as index/snapshot.py writes it
 
 The database has the digest of each: so a snapshot of another database, or of a state that this one was put back
 before, is unknown to it.
@@ -25,7 +25,7 @@ from service.store.tables import CollectionRow, GenerationRow
 log = logging.getLogger(__name__)
 
 REFUSED = ".refused"
-_NAME = re.compile(r"(\d+)-(\d+)")
+_NAME = re.compile(rf"(\d+)-(\d+)({snapshot.HASHED})?")
 
 
 class Kept(NamedTuple):
@@ -34,6 +34,8 @@ class Kept(NamedTuple):
     folder: Path
     generation_id: int
     seq: int
+    hashed: bool
+    """Whether it has hash tables."""
 
 
 class Published(NamedTuple):
@@ -106,8 +108,8 @@ class Snapshots:
         """What there is, the newest first."""
         home = self.folder / str(collection_id)
         names = ((folder, _NAME.fullmatch(folder.name)) for folder in (home.iterdir() if home.is_dir() else ()))
-        found = [Kept(folder, int(name[1]), int(name[2])) for folder, name in names if name]
-        return sorted(found, key=lambda kept: kept.seq, reverse=True)
+        found = [Kept(folder, int(name[1]), int(name[2]), name[3] is not None) for folder, name in names if name]
+        return sorted(found, key=lambda kept: (kept.seq, kept.hashed), reverse=True)
 
     def write(self, collection_id: int, view: View) -> bool:
         """Publishes the view's snapshot and removes older ones; false where another process is at it.
@@ -121,10 +123,11 @@ class Snapshots:
         if lock is None:
             return False
         with lock:
-            folder = home / f"{view.generation_id}-{view.applied_seq}"
+            hashed = view.hashed  # a search may build its tables meanwhile
+            folder = home / snapshot.name(view.generation_id, view.applied_seq, hashed=hashed)
             if not folder.exists():
                 with published_folder(folder) as draft:
-                    snapshot.write(view, draft)
+                    snapshot.write(view, draft, hashed=hashed)
                     with self._database.writing() as session:
                         add_snapshot(session, collection_id, snapshot.digest(draft))
             self._remove_all_but(folder, collection_id)

@@ -2,18 +2,31 @@
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Semaphore
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
+from safetensors import safe_open
 
+from service.api import intake
+from service.api.search_schemas import SearchRequest
+from service.builds import shard as shard_module
 from service.builds.generation import Generation
+from service.deadline import Deadline
+from service.errors import OutOfTime
+from service.read_only import ReadOnlyCollection
+from service.settings import Settings
 from tests.build_files import DIM, VECTORS, N, npy
 from tests.conftest import SERVE, Server, clustered, start_server
 from tests.test_build import FAST, built
+from tests.test_several_servers import until
 
 QUERIES = clustered(5, DIM, 6)
 
@@ -48,13 +61,14 @@ def test_it_finds_what_the_folder_finds(serving: Server, folder: Path) -> None:
         for answer in (one, other):  # in a batch sums are made in another order: the last digit may differ
             assert [hit["id"] for hit in answer["hits"]] == ids
             np.testing.assert_allclose([hit["score"] for hit in answer["hits"]], scores, rtol=1e-5)
-            assert (answer["partial"], answer["generation"]) == (False, None)
+            assert (answer["partial"], answer["generation"]) == (False, generation.manifest.generation)
     mixed = [ask(QUERIES[0], k=3), ask(QUERIES[1], index="buckets"), ask(QUERIES[2], k=3), ask(QUERIES[3])]
     several = serving.post("/search", {"queries": mixed})["results"]
     assert [len(one["hits"]) for one in several] == [3, 10, 3, 10]  # each its own, though plans are looked for together
     for at in (0, 2, 3):
         assert [hit["id"] for hit in several[at]["hits"]] == expected.ids[at][: len(several[at]["hits"])]
     assert [one["buckets"] is not None for one in several] == [False, True, False, False]
+    assert {one["generation"] for one in several} == {generation.manifest.generation}
     wide = serving.post("/search", ask(VECTORS[3], collection="words", index="buckets", k=2, min_score=0.5))
     assert wide["hits"][0]["id"] == "é3"
     assert wide["buckets"]["candidates"] > 0
@@ -63,6 +77,84 @@ def test_it_finds_what_the_folder_finds(serving: Server, folder: Path) -> None:
     assert told["generation"] == generation.manifest.generation
     assert told["certificate"] == generation.manifest.certificate(folder)
     assert serving.get("/livez") == serving.get("/readyz") == {"status": "alive"}
+
+
+def test_a_question_that_its_time_was_over_for_says_so(serving: Server) -> None:
+    """Of 100 looks into buckets none takes less than a hundredth of a millisecond, the first is always begun."""
+    asked = [ask(query, index="buckets", probes=4_000) for query in clustered(100, DIM, 8)]
+    whole = serving.post("/search", {"queries": asked})["results"]
+    assert {(one["partial"], one["partial_reason"]) for one in whole} == {(False, None)}
+    hasty = serving.post("/search", {"queries": [one | {"timeout_ms": 1} for one in asked]})["results"]
+    assert len(hasty) == 100
+    assert (hasty[0]["hits"] != [], hasty[0]["buckets"]["probes"] > 0) == (True, True)
+    assert (hasty[-1]["hits"], hasty[-1]["partial_reason"]) == ([], "its time was over: it was not looked for")
+
+
+class Places(Semaphore):
+    """As many passes find a place as there are, and the next ones none in time."""
+
+    def release(self, n: int = 1) -> None:
+        del n
+
+
+@pytest.mark.parametrize("places", [0, 1, 2])
+def test_only_what_found_no_place_goes_without_an_answer(folder: Path, places: int) -> None:
+    generation = Generation.open(folder)
+    served = ReadOnlyCollection("words", generation, Places(places))
+    body = {"queries": [ask(QUERIES[0], k=3), ask(QUERIES[1], index="buckets"), ask(QUERIES[2], k=3)]}
+    asked = [query for _, query, _ in intake.queries(SearchRequest.model_validate(body), Settings())]
+    if not places:
+        with pytest.raises(OutOfTime) as missed:
+            served.search(asked, Deadline(0.02))
+        assert (missed.value.status, missed.value.field) == (503, "timeout_ms")
+        assert "nothing was found within 20 ms" in missed.value.detail
+        return
+    by_scan, by_buckets, other = served.search(asked, Deadline(0.02 if places == 1 else 20))
+    expected = generation.search(QUERIES[[0, 2]], 3)
+    assert [[one for one, _ in found.hits] for found in (by_scan, other)] == expected.ids
+    assert (by_scan.partial_reason, other.partial_reason) == (None, None)
+    if places == 1:
+        assert by_buckets == ([], "its time was over: it was not looked for", None)
+    else:
+        assert (len(by_buckets.hits), by_buckets.partial_reason) == (10, None)
+
+
+def test_a_file_of_ids_is_opened_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generation, opened = Generation.open(folder), list[str]()
+    held = len(list(Path("/proc/self/fd").iterdir()))
+
+    def counted(path: Path, framework: str) -> Any:
+        opened.append(path.name)
+        return safe_open(path, framework=framework)
+
+    monkeypatch.setattr(shard_module, "safe_open", counted)
+    rows = np.random.default_rng(0).permutation(N).tolist()
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(generation.id, rows)) == [f"é{row}" for row in rows]
+    assert len(generation.shards) == 4
+    assert sorted(opened) == sorted(set(opened)) == sorted(shard.path.name for shard in generation.shards)
+    assert len(list(Path("/proc/self/fd").iterdir())) == held  # mapped, not held open: there may be thousands of shards
+    assert [one for shard in generation.shards for one in shard.ids()] == [f"é{row}" for row in range(N)]
+
+
+def test_workers_map_the_same_files_and_everyone_is_let_in_where_that_is_said(folder: Path, tmp_path: Path) -> None:
+    options = ("--generation", str(folder), "--host", "0.0.0.0", "--workers", "2")  # noqa: S104 - with AUTH=off
+    running = start_server(tmp_path, *options, AUTH="off")
+    assert "0.0.0.0 can be reached from other machines, and CODEWELL_AUTH is off" in running.log.read_text()
+    elsewhere = running.url.replace("127.0.0.1", "127.0.0.2")
+    expected = Generation.open(folder).search(QUERIES[:1], 10).ids[0]
+
+    def sharing() -> list[int]:
+        """The workers that have the codes' file mapped; each connection may be another's."""
+        hits = httpx.post(f"{elsewhere}/search", json=ask(QUERIES[0]), timeout=30).json()["hits"]
+        assert [hit["id"] for hit in hits] == expected
+        pids = Path(f"/proc/{running.process.pid}/task/{running.process.pid}/children").read_text().split()
+        return [int(pid) for pid in pids if f"{folder}/generation-" in Path(f"/proc/{pid}/maps").read_text()]
+
+    until(lambda: len(sharing()) == 2)
+    os.kill(sharing()[0], signal.SIGKILL)
+    until(lambda: len(sharing()) == 2)
+    assert running.stop() == 0, running.log.read_text()
 
 
 @pytest.mark.parametrize(

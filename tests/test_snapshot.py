@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from sqlalchemy import make_url, text
 
-from models import Codec, DenseConfig, LatentType, Metric, SparseConfig
+from models import Codec, Codes, DenseConfig, LatentType, Metric, SparseConfig
 from service import keeper as keeper_module
 from service.catalog import Catalog
 from service.follower import Follower
@@ -44,6 +45,7 @@ DIM = 8
 VECTORS = clustered(6_000, DIM)
 QUERIES = clustered(20, DIM, 7)
 FILES = ("codec.safetensors", "index", "manifest.json", "rows.npy")
+HASHED_FILES = ("bucket-begins.npy", "bucket-slots.npy", *FILES)
 
 
 class Place(NamedTuple):
@@ -69,10 +71,12 @@ class Place(NamedTuple):
     def write(self, first: int, last: int) -> None:
         self.catalog.open("c").ingest([item(str(n), VECTORS[n]) for n in range(first, last)])
 
-    def snapshot(self) -> Path:
-        """Of the collection as it is."""
+    def snapshot(self, *, hashed: bool = False) -> Path:
+        """Of the collection as it is, after a search by buckets or without one."""
         collection = self.catalog.open("c")
         view = collection.follower.catch_up()
+        if hashed:
+            view.probed(QUERIES, 10)
         assert self.snapshots.write(collection.id, view)
         return self.snapshots.listed(collection.id)[0].folder
 
@@ -137,7 +141,8 @@ class Whole(NamedTuple):
 def whole(tmp_path_factory: pytest.TempPathFactory, tiny_codec: Codec) -> Iterator[Whole]:
     tmp_path = tmp_path_factory.mktemp("whole")
     place = made(f"sqlite:///{tmp_path / 'codewell.db'}", tmp_path / "snapshots", tiny_codec)
-    folder = place.snapshot()
+    folder = place.snapshot(hashed=True)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(HASHED_FILES)
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
     yield Whole(place, folder, copy, answers(place.started(from_snapshot=False)))
     place.database.close()
@@ -147,6 +152,12 @@ def answers(view: View) -> bytes:
     """All that a search can see of a view."""
     found = view.search(QUERIES, 10, IndexKind.FAISS)
     return view.live_rows().tobytes() + found.rows.tobytes() + view.codes_of(found.rows).tobytes()
+
+
+def looked(view: View) -> list[bytes]:
+    """All that a search by buckets can see of it."""
+    look = view.probed(QUERIES, 10, probes=20)
+    return [part.tobytes() for part in (*look.neighbours, look.probes, look.candidates, look.radius)]
 
 
 def refusal(whole: Whole, caplog: pytest.LogCaptureFixture) -> str:
@@ -194,6 +205,33 @@ def test_a_start_is_the_snapshot_and_what_came_since(
     assert list(verify(each.database, "c", each.snapshots)) == []
 
 
+def test_the_first_search_by_buckets_after_a_start_makes_no_tables(
+    each: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = each.snapshot(hashed=True)
+    each.write(200, 230)
+    each.catalog.open("c").delete(["9", "211"])
+    expected = looked(each.catalog.open("c").follower.catch_up())
+    view, made = each.started(), list[int]()
+    keys = Codec.bucket_keys
+
+    def counted(codec: Codec, codes: Codes, bits: int = 16) -> NDArray[np.uint16]:
+        made.append(len(codes))
+        return keys(codec, codes, bits)
+
+    monkeypatch.setattr(Codec, "bucket_keys", counted)
+    assert looked(view) == expected
+    assert made == [29]  # those of the tail; all others are mapped
+    assert (view.base.folder, len(view.base)) == (folder, 200)
+    held = {path.name: path.stat().st_size for path in folder.glob("bucket-*.npy")}
+    assert (
+        view.base.buckets.mapped_bytes == view.base.buckets.ram_bytes == sum(held.values()) - 2 * 128
+    )  # NPY's headers
+    maps = Path("/proc/self/maps").read_text()
+    assert [f"{folder}/{name}" in maps for name in held] == [True, True]
+    assert list(verify(each.database, "c", each.snapshots)) == []
+
+
 def test_a_view_that_has_become_empty_does_not_start_again(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     place.snapshot()
     collection = place.catalog.open("c")
@@ -220,7 +258,7 @@ def test_sparse_codes_are_mapped_too(tmp_path: Path, config: SparseConfig) -> No
 
 
 @settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.sampled_from(FILES), st.floats(0, 1, exclude_max=True), st.integers(0, 7))
+@given(st.sampled_from(HASHED_FILES), st.floats(0, 1, exclude_max=True), st.integers(0, 7))
 def test_any_flipped_bit_is_refused(
     whole: Whole, caplog: pytest.LogCaptureFixture, name: str, position: float, bit: int
 ) -> None:
@@ -232,7 +270,7 @@ def test_any_flipped_bit_is_refused(
     assert (f"its {name} is not the file" in reason) == (name != "manifest.json")
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", HASHED_FILES)
 def test_what_is_cut_short_or_missing_is_refused(whole: Whole, caplog: pytest.LogCaptureFixture, name: str) -> None:
     for length in (0, 1, (whole.copy / name).stat().st_size - 2):  # the last byte of the manifest is a blank
         put_back(whole)
@@ -247,10 +285,13 @@ def test_what_is_cut_short_or_missing_is_refused(whole: Whole, caplog: pytest.Lo
     ("field", "value", "reason"),
     [
         ("format", 1, "it is of format 1; this program reads 3"),
+        ("format", 4, "it is of format 4; this program reads 3"),
         ("fingerprint", "another", "it is of the codec another, published is "),
-        ("applied_seq", 150, "its manifest.json is that of 1-150"),
+        ("applied_seq", 150, "its manifest.json is that of 1-150-buckets"),
         ("more", 1, "its manifest.json cannot be read: "),
-        ("files", {}, "this database does not know it"),
+        ("files", {}, "its manifest.json is that of 1-200"),
+        ("files", 3, "its manifest.json cannot be read: "),
+        ("files", {name: {"bytes": 1} for name in HASHED_FILES}, "this database does not know it"),
     ],
 )
 def test_another_manifest_is_refused(
@@ -417,6 +458,71 @@ def test_of_many_processes_one_writes_and_all_go_on_from_it(each: Place) -> None
         other.database.close()
 
 
+def test_a_snapshot_gets_tables_once_somebody_searched_by_them(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In whichever process; all go on from it, and views that are folded in RAM keep them."""
+    monkeypatch.setattr(view_module, "SMALLEST_TAIL", 100)
+    monkeypatch.setattr(keeper_module, "SMALLEST_TAIL", 100)
+    other = Place.over(str(place.database.engine.url), place.snapshots.folder)
+    keepers = [Keeper(one.catalog, one.snapshots, fewest=40) for one in (place, other)]
+    followers = [one.catalog.open("c").follower for one in (place, other)]
+    expected = looked(place.started(from_snapshot=False))
+
+    def look() -> list[str]:
+        """The folders that there are, which both views map."""
+        for keeper in keepers:
+            keeper.look()
+        names = [kept.folder.name for kept in place.snapshots.listed(followers[0].id)]
+        assert [follower.view().base.folder for follower in followers] == [place.snapshots.folder / "1" / names[0]] * 2
+        return names
+
+    for follower in followers:
+        follower.catch_up()
+    assert [look(), look()] == [["1-200"]] * 2
+    unhashed = followers[0].view()
+    assert looked(followers[1].view()) == expected
+    keepers[1].look()
+    assert look() == ["1-200-buckets"]
+    assert [looked(follower.view()) == expected for follower in followers] == [True, True]
+    assert looked(unhashed) == expected  # of files that are gone
+    place.write(200, 310)
+    for follower in followers:
+        assert (follower.catch_up().base.folder, follower.view().hashed) == (None, True)
+    assert look() == ["1-310-buckets"]
+    for follower in followers:
+        assert looked(follower.view()) == looked(place.started(from_snapshot=False))
+    place.publish(started_codec(DenseConfig(4, LatentType.INT8, decoder_hidden=()), Metric.L2))
+    for follower in followers:
+        follower.catch_up()
+    keepers[0].look()
+    assert [path.name for path in (place.snapshots.folder / "1").iterdir() if path.is_dir()] == ["2-310"]
+    with place.database.reading() as session:
+        assert session.execute(text("SELECT count(*) FROM snapshots")).scalar() == 1
+    other.database.close()
+
+
+def test_tables_that_a_search_makes_while_a_snapshot_is_written_stay(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper, follower = Keeper(place.catalog, place.snapshots, fewest=40), place.catalog.open("c").follower
+    view, newest = follower.catch_up(), place.snapshots.newest
+
+    def opened(collection_id: int) -> View | None:
+        looked(view)
+        return newest(collection_id)
+
+    def there() -> list[str]:
+        keeper.look()
+        return [kept.folder.name for kept in place.snapshots.listed(follower.id)]
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(place.snapshots, "newest", opened)
+        assert there() == ["1-200"]
+    assert follower.view() is view
+    assert there() == ["1-200-buckets"]
+    keeper.look()
+    assert follower.view().base.buckets.mapped_bytes == view.base.buckets.ram_bytes > 0
+
+
 def test_a_full_disk_leaves_the_older_one_and_the_service(
     place: Place, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -454,27 +560,32 @@ def test_those_of_a_deleted_collection_are_removed(place: Place) -> None:
 KILLED = """
 import json, os, signal, sys
 from pathlib import Path
+import numpy as np
 from service import files, snapshots
 from service.index import snapshot
+from service.index.tables import HashTables
 from tests.test_snapshot import Place, answers
 
 def killed(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
 
-moments = [(snapshot, "described"), (snapshots, "add_snapshot"), (files.os, "fsync"), (Path, "replace"),
-           (files, "synced"), (Path, "rename"), (snapshots, "forget_snapshots")]
+moments = [(HashTables, "write"), (snapshot, "described"), (snapshots, "add_snapshot"),
+           (files.os, "fsync"), (Path, "replace"), (files, "synced"), (Path, "rename"), (snapshots, "forget_snapshots")]
 for moment, (where, name) in enumerate(moments):
     child = os.fork()
     if child == 0:
         place = Place.over(sys.argv[1], Path(sys.argv[2]))
         place.write(200 + moment, 201 + moment)
         setattr(where, name, killed)
-        place.snapshot()
+        place.snapshot(hashed=True)
         os._exit(0)
     ended = os.waitpid(child, 0)[1]
     place = Place.over(sys.argv[1], Path(sys.argv[2]))
     view = place.started()
+    tables, codes = view.base.buckets, view.base.codes[:]
+    made = HashTables.of(view.codec.bucket_keys(codes, tables.bits), view.codec.bucket_count(tables.bits))
     same = answers(view) == answers(place.started(from_snapshot=False))
+    same &= all(map(np.array_equal, tables._tables(), made)) and tables.mapped_bytes == made.ram_bytes
     drafts = len(list(view.base.folder.parent.glob("*.draft")))
     print(json.dumps([name, ended, view.base.folder.name, len(view), same, drafts]))
     place.database.close()
@@ -482,24 +593,25 @@ for moment, (where, name) in enumerate(moments):
 
 
 def test_killed_at_any_moment_of_writing_the_older_or_the_newer_one_is_there(place: Place) -> None:
-    place.snapshot()
+    place.snapshot(hashed=True)
     url = place.database.engine.url.render_as_string(hide_password=False)
     place.database.close()
     command = [sys.executable, "-W", "ignore", "-c", KILLED, url, str(place.snapshots.folder)]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     ended = [json.loads(line) for line in ran.stdout.splitlines()]
     assert [moment[:5] for moment in ended] == [
-        ["described", signal.SIGKILL, "1-200", 201, True],
-        ["add_snapshot", signal.SIGKILL, "1-200", 202, True],
-        ["fsync", signal.SIGKILL, "1-200", 203, True],
-        ["replace", signal.SIGKILL, "1-200", 204, True],
-        ["synced", signal.SIGKILL, "1-200", 205, True],
-        ["rename", signal.SIGKILL, "1-206", 206, True],
-        ["forget_snapshots", signal.SIGKILL, "1-207", 207, True],
+        ["write", signal.SIGKILL, "1-200-buckets", 201, True],
+        ["described", signal.SIGKILL, "1-200-buckets", 202, True],
+        ["add_snapshot", signal.SIGKILL, "1-200-buckets", 203, True],
+        ["fsync", signal.SIGKILL, "1-200-buckets", 204, True],
+        ["replace", signal.SIGKILL, "1-200-buckets", 205, True],
+        ["synced", signal.SIGKILL, "1-200-buckets", 206, True],
+        ["rename", signal.SIGKILL, "1-207-buckets", 207, True],
+        ["forget_snapshots", signal.SIGKILL, "1-208-buckets", 208, True],
     ], ran.stderr
-    assert [drafts for *_, drafts in ended[:5]] == [1, 2, 3, 4, 5]
+    assert [drafts for *_, drafts in ended[:6]] == [1, 2, 3, 4, 5, 6]
     place.write(300, 301)
-    assert sorted(path.name for path in place.snapshot().parent.iterdir()) == ["1-208", "lock"]
+    assert sorted(path.name for path in place.snapshot().parent.iterdir()) == ["1-209-buckets", "lock"]
 
 
 def test_a_killed_server_starts_again_from_what_it_kept_and_says_what_it_cannot_use(
@@ -510,8 +622,8 @@ def test_a_killed_server_starts_again_from_what_it_kept_and_says_what_it_cannot_
     kept = place.snapshot()
     place.database.close()
 
-    def nearest(*numbers: int) -> list[str]:
-        asked = [{"vector": VECTORS[n].tolist(), "k": 1} for n in numbers]
+    def nearest(*numbers: int, **more: str) -> list[str]:
+        asked = [{"vector": VECTORS[n].tolist(), "k": 1} | more for n in numbers]
         found = server.post("/search", {"collection": "c", "queries": asked})["results"]
         return [answer["hits"][0]["id"] for answer in found]
 
@@ -532,4 +644,10 @@ def test_a_killed_server_starts_again_from_what_it_kept_and_says_what_it_cannot_
     reason = "its index is not the file that was written"
     assert f"the snapshot {kept} is refused and set aside: {reason}" in server.log.read_text()
     until(lambda: (folder / "1" / "1-203").is_dir())
+    hashed = folder / "1" / "1-203-buckets"
+    until(lambda: nearest(303, 500, index="buckets") == ["3", "200"] and hashed.is_dir())
+    server.stop(signal.SIGKILL)
+    server = new_server(SNAPSHOT_AT="100")
+    assert nearest(303, 500, index="buckets") == ["3", "200"]
+    assert f"c starts from the snapshot {hashed}" in server.log.read_text()
     assert server.stop() == 0

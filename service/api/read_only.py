@@ -16,15 +16,7 @@ from service.api.bare import bare_app, enclose
 from service.api.bodies import Bodies
 from service.api.health import Alive
 from service.api.large import LargeRoute
-from service.api.search_schemas import (
-    AnswerOut,
-    BatchResponse,
-    BucketsOut,
-    HitOut,
-    QueryIn,
-    SearchRequest,
-    SearchResponse,
-)
+from service.api.search_schemas import BucketsOut, QueryIn, SearchRequest
 from service.api.signals import LIVE, READY
 from service.api.turns import Turns, set_threads
 from service.bootstrap import traces
@@ -85,6 +77,47 @@ class ReadOnlyOut(BaseModel):
         )
 
 
+class ReadOnlyHit(BaseModel):
+    """A found item; higher scores are better."""
+
+    id: str
+    score: float
+
+
+class ReadOnlyAnswer(BaseModel):
+    """The hits of one question, best first."""
+
+    hits: list[ReadOnlyHit]
+    generation: str = Field(description="The build that found them, as `/collections` has it")
+    partial: bool = Field(description="Fewer hits than there could be, or found in less time than was needed")
+    partial_reason: str | None
+    buckets: BucketsOut | None = Field(description="Of the index buckets: how far it looked")
+
+    @classmethod
+    def of(cls, found: Found, generation: str) -> "ReadOnlyAnswer":
+        """The answer to one question."""
+        return cls(
+            hits=[ReadOnlyHit(id=one, score=score) for one, score in found.hits],
+            generation=generation,
+            partial=found.partial_reason is not None,
+            partial_reason=found.partial_reason,
+            buckets=found.probed and BucketsOut(**found.probed._asdict()),
+        )
+
+
+class ReadOnlyResponse(ReadOnlyAnswer):
+    """The answer to one question."""
+
+    took_ms: float
+
+
+class ReadOnlyBatch(BaseModel):
+    """The answers to many, in their order."""
+
+    results: list[ReadOnlyAnswer]
+    took_ms: float
+
+
 class Listed(BaseModel):
     """All there is."""
 
@@ -124,15 +157,15 @@ def create_read_only_app(settings: Settings, folder: Path, placement: Placement 
 
 
 @router.post("/search")
-def search(body: SearchRequest, request: Request) -> SearchResponse | BatchResponse:
+def search(body: SearchRequest, request: Request) -> ReadOnlyResponse | ReadOnlyBatch:
     """The nearest items to a vector, or to each of `queries`, by their codes; ids and scores alone."""
     began = time.perf_counter()
     answers = _answered(body, request.app.state.codewell)
     took = round(1000 * (time.perf_counter() - began), 3)
     return (
-        BatchResponse(results=answers, took_ms=took)
+        ReadOnlyBatch(results=answers, took_ms=took)
         if body.queries
-        else SearchResponse(**dict(answers[0]), took_ms=took)
+        else ReadOnlyResponse(**dict(answers[0]), took_ms=took)
     )
 
 
@@ -155,14 +188,15 @@ async def readyz() -> Alive:
     return Alive()
 
 
-def _answered(body: SearchRequest, serving: Serving) -> list[AnswerOut]:
+def _answered(body: SearchRequest, serving: Serving) -> list[ReadOnlyAnswer]:
     asked, build = intake.queries(body, serving.settings), serving.served.build
     for name, query, given in asked:
         _check_taken(given, query.field)
         if name not in (build.name, "default"):
             raise CollectionNotFound(name, field=f"{query.field}collection")
     budget = max(given.timeout_ms or serving.settings.search_ms for _, _, given in asked)
-    return [_told(one) for one in build.search([query for _, query, _ in asked], Deadline(budget / 1000))]
+    found = build.search([query for _, query, _ in asked], Deadline(budget / 1000))
+    return [ReadOnlyAnswer.of(one, build.manifest.generation) for one in found]
 
 
 def _check_taken(given: QueryIn, field: str) -> None:
@@ -172,13 +206,3 @@ def _check_taken(given: QueryIn, field: str) -> None:
             "a server over a built folder has codes and ids alone; `codewell attach` makes a collection of it",
             field=f"{field}{refused[0]}",
         )
-
-
-def _told(found: Found) -> AnswerOut:
-    return AnswerOut(
-        hits=[HitOut(id=one, score=score) for one, score in found.hits],
-        generation=None,
-        partial=found.partial_reason is not None,
-        partial_reason=found.partial_reason,
-        buckets=found.probed and BucketsOut(**found.probed._asdict()),
-    )

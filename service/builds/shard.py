@@ -117,13 +117,24 @@ class Shard:
         return [content[begin:end].decode() for begin, end in zip([0, *ends], ends, strict=False)]
 
     def id(self, position: int) -> str:
-        """Of one item; reads nothing else."""
+        """Of one item; reads nothing else, and opens the file the first time only."""
+        mapped = self._mapped
         if not self.named:
-            return str(self.rows[position])
-        with safe_open(self.path, framework="np") as file:
-            begin = int(file.get_slice("id_ends")[position - 1 : position][0]) if position else 0
-            end = int(file.get_slice("id_ends")[position : position + 1][0])
-            return bytes(file.get_slice("ids")[begin:end].tobytes()).decode()
+            row = mapped["rows"][position : position + 1][0] if "rows" in mapped else self._start + position
+            return str(row)
+        ends = mapped["id_ends"]
+        begin, end = (0, *ends[:1].tolist()) if position == 0 else ends[position - 1 : position + 1].tolist()
+        return bytes(mapped["ids"][begin:end].tobytes()).decode()
+
+    def hold(self) -> None:
+        """Maps what ids are read of, so that they can be told when the file is gone."""
+        _ = self._mapped
+
+    @cached_property
+    def _mapped(self) -> dict[str, Any]:
+        """To be sliced; threads may read them side by side."""
+        file: Any = safe_open(self.path, framework="np")
+        return {name: file.get_slice(name) for name in ("rows", "ids", "id_ends") if name in self._names}
 
     def rejects(self) -> bytes:
         """NDJSON lines."""

@@ -4,6 +4,7 @@ Knows no row ids, no FAISS and no SQL, and not what keys and costs mean: the cod
 """
 
 from math import comb
+from pathlib import Path
 from threading import Lock
 from typing import NamedTuple, Protocol
 
@@ -20,6 +21,8 @@ FEWEST_BITS, MOST_BITS = 2, 16
 """As many buckets as there are codes, within these: small buckets let the query's margins order the scan finely."""
 ROUND = 16_384
 """Entries of tables read between two looks at the time: some milliseconds."""
+SAMPLE, MOST_ODD = 64, 0.1
+"""Codes whose keys are compared with given tables, and the share of them that rounding may have put elsewhere."""
 FEWEST_PROBES = 64
 """Buckets asked for at first where a number of codes is wanted,"""
 WIDER = 4
@@ -47,22 +50,58 @@ class ScanIndex(Protocol):
 
 
 class BucketIndex:
-    """An immutable index over n codes; slot i is code i. Its tables are built by the first search."""
+    """An immutable index over n codes; slot i is code i. Its tables are mapped, or built by the first search: of
+    (n, tables) `keys`, where somebody has them.
+    """
 
-    def __init__(self, scan: ScanIndex) -> None:
+    def __init__(self, scan: ScanIndex, keys: NDArray[np.uint16] | None = None) -> None:
         self.codec = scan.codec
         self._scan = scan
-        self.bits = int(np.clip(np.log2(max(1, len(scan))), FEWEST_BITS, MOST_BITS))
+        self.bits = bits_for(len(scan))
         self._building = Lock()
+        self._keys = keys
         self._built: HashTables | None = None
+        self._is_mapped = False
+
+    @classmethod
+    def mapped(cls, scan: ScanIndex, folder: Path) -> "BucketIndex":
+        """The index whose tables are in files that `HashTables.write` made.
+
+        Raises:
+            ValueError: they are not those of these codes; the same codes have other keys where numpy draws others, say.
+        """
+        index, tables = cls(scan), HashTables.mapped(folder)
+        sample = np.linspace(0, len(scan) - 1, min(SAMPLE, len(scan))).astype(np.int64)
+        keys, count = index.codec.bucket_keys(scan.codes[sample], index.bits), index.codec.bucket_count(index.bits)
+        shapes = ((keys.shape[1] * len(scan),), (keys.shape[1] * count + 1,))
+        if tuple((part.dtype, part.shape) for part in tables) != tuple((np.dtype(np.uint32), one) for one in shapes):
+            raise ValueError("its hash tables are not as many as its codes have")
+        buckets = keys + count * np.arange(keys.shape[1])
+        held = tables.holds(np.repeat(sample, keys.shape[1]), buckets.ravel())
+        if (~held).sum() > MOST_ODD * len(held):
+            raise ValueError("its hash tables are not those of its codes")
+        index._built, index._is_mapped = tables, True
+        return index
 
     def __len__(self) -> int:
         return len(self._scan)
 
     @property
     def ram_bytes(self) -> int:
-        """Bytes of the tables, without the codes: none before the first search."""
-        return 0 if self._built is None else self._built.ram_bytes
+        """Bytes of the tables, or of keys to make them of, without the codes: none before the first search."""
+        if self._built is not None:
+            return self._built.ram_bytes
+        return 0 if self._keys is None else self._keys.nbytes
+
+    @property
+    def mapped_bytes(self) -> int:
+        """Those of them that are in files."""
+        return self.ram_bytes if self._is_mapped else 0
+
+    @property
+    def known(self) -> bool:
+        """Whether there are tables, or keys to make them of: somebody has searched by them, be it long ago."""
+        return self._keys is not None or self._built is not None
 
     @property
     def tables(self) -> int:
@@ -77,9 +116,25 @@ class BucketIndex:
     def _tables(self) -> HashTables:
         with self._building:
             if self._built is None:
-                keys = self.codec.bucket_keys(self._scan.codes[:], self.bits)
+                keys = self._keys
+                if keys is None:
+                    keys = self.codec.bucket_keys(self._scan.codes[:], self.bits)
                 self._built = HashTables.of(keys, self.codec.bucket_count(self.bits))
+                self._keys = None  # after the tables are there: `carried` waits for nobody
             return self._built
+
+    def carried(self, slots: NDArray[np.int64], codes: Codes | ListedCodes) -> NDArray[np.uint16] | None:
+        """(n, tables) keys of (n, code_bytes) codes of which the first stand at (s,) `slots` here, for an index over
+        them; none where nobody has searched here.
+        """
+        keys, built, bits = self._keys, self._built, bits_for(len(codes))
+        if built is not None:
+            keys = built.keys(self.codec.bucket_count(self.bits))
+        if keys is None:
+            return None
+        if bits != self.bits:
+            return self.codec.bucket_keys(codes[:], bits)
+        return np.concatenate((keys[slots], self.codec.bucket_keys(codes[len(slots) :], bits)))
 
     def search(
         self,
@@ -172,6 +227,11 @@ class BucketIndex:
         ball = [comb(self.bits, distance) for distance in range(self.bits + 1)]
         whole = (there.reshape(len(key), -1) == ball).all(axis=0)
         return int(np.argmin(np.append(whole, False))) - 1
+
+
+def bits_for(codes: int) -> int:
+    """Bits of a key where there are so many codes."""
+    return int(np.clip(np.log2(max(1, codes)), FEWEST_BITS, MOST_BITS))
 
 
 class _Found(NamedTuple):

@@ -49,7 +49,9 @@ class Segment:
     The position of a row is its slot. A segment without some rows shares everything but the bitmap with the old one.
     """
 
-    def __init__(self, rows: RowArray, scan: Scan, folder: Path | None = None) -> None:
+    def __init__(
+        self, rows: RowArray, scan: Scan, folder: Path | None = None, buckets: BucketIndex | None = None
+    ) -> None:
         self.codec = scan.codec
         self.folder = folder
         """Whose files it maps; none where it is in RAM."""
@@ -57,12 +59,15 @@ class Segment:
         self.scan = scan
         self.live = np.packbits(np.ones(len(rows), np.bool_), bitorder="little")
         self.live_count = len(rows)
-        self.buckets = BucketIndex(self.scan)
+        self.buckets = BucketIndex(scan) if buckets is None else buckets
 
     @classmethod
-    def of(cls, codec: Codec, rows: RowArray, codes: Codes) -> "Segment":
-        """The segment of (n,) rows with (n, code_bytes) codes, which it copies into RAM."""
-        return cls(rows, scan_of(codec)(codec, codes))
+    def of(cls, codec: Codec, rows: RowArray, codes: Codes, keys: NDArray[np.uint16] | None = None) -> "Segment":
+        """The segment of (n,) rows with (n, code_bytes) codes, which it copies into RAM, and the (n, tables) keys of
+        their buckets, where they are known.
+        """
+        scan = scan_of(codec)(codec, codes)
+        return cls(rows, scan, buckets=BucketIndex(scan, keys))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -84,7 +89,7 @@ class Segment:
     @property
     def mapped_bytes(self) -> int:
         """Those of them that are in a file, whose pages all processes that map it share."""
-        return 0 if self.folder is None else self.scan.mapped_bytes + self.rows.nbytes
+        return 0 if self.folder is None else self.scan.mapped_bytes + self.rows.nbytes + self.buckets.mapped_bytes
 
     def slots(self, rows: RowArray) -> NDArray[np.int64]:
         """Where rows stand; -1 for those that are not here. Any shape."""

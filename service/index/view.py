@@ -62,6 +62,11 @@ class View:
         return self.base.mapped_bytes + self.tail.mapped_bytes
 
     @property
+    def hashed(self) -> bool:
+        """Whether its base has hash tables: somebody has searched by them, and they are kept along."""
+        return self.base.buckets.known
+
+    @property
     def scored(self) -> bool:
         """Whether the scores of a shortlist are the codec's own, as `scores` has them."""
         return isinstance(self.codec, ResidualCodec)
@@ -75,19 +80,16 @@ class View:
         tail = self.tail
         if len(added):
             keep = tail.live_slots()
-            tail = Segment.of(
-                self.codec,
-                np.concatenate((tail.rows[keep], added)),
-                np.concatenate((tail.codes[keep], codes)),
-            )
+            rows, codes = np.concatenate((tail.rows[keep], added)), np.concatenate((tail.codes[keep], codes))
+            tail = Segment.of(self.codec, rows, codes, tail.buckets.carried(keep, codes))
         base, tail = self.base.without(removed), tail.without(removed)
         dead = len(base) - base.live_count
         if len(tail) > max(SMALLEST_TAIL, len(base) // TAIL_SHARE) or DEAD_SHARE * dead > len(base) + SMALLEST_TAIL:
             first, second = base.live_slots(), tail.live_slots()
             rows = np.concatenate((base.rows[first], tail.rows[second]))
-            return View.of(
-                self.generation_id, self.codec, seq, rows, np.concatenate((base.codes[first], tail.codes[second]))
-            )
+            codes = np.concatenate((base.codes[first], tail.codes[second]))
+            whole = Segment.of(self.codec, rows, codes, base.buckets.carried(first, codes))
+            return View.over(self.generation_id, seq, whole)
         return View(self.generation_id, self.codec, seq, base, tail)
 
     def only(self, rows: RowArray) -> "View":
