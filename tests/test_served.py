@@ -1,5 +1,6 @@
 """A folder is built anew while it is served; runs of it, merged, answer as the whole."""
 
+import shutil
 import threading
 import time
 from importlib.util import find_spec
@@ -60,6 +61,21 @@ def test_what_one_run_says_is_said_of_all() -> None:
     assert (lost.hits, lost.partial_reason) == ([("a", 0.9), ("b", 0.5)], "of 2 shards 1 did not answer")
     unknown = [parts[0], parts[1]._replace(probed=Probed(2, 5, 60, None))]
     assert merged(query(QUERIES[0]), unknown, None).probed == Probed(2, 8, 100, None)
+
+
+def test_ids_are_told_after_a_newer_build_has_removed_their_files(tmp_path: Path) -> None:
+    (tmp_path / "ids.txt").write_text("".join(f"é{row}\n" for row in range(N)))
+    hurt = VECTORS.copy()
+    hurt[7] = np.nan  # so that rows are not numbered through
+    options = ("--output", tmp_path / "out", "--codec", "dense", *FAST)
+    built(npy(tmp_path / "v.npy", hurt), "--ids", tmp_path / "ids.txt", *options, code=3)
+    built(tmp_path / "v.npy", "--output", tmp_path / "plain", "--codec-from", tmp_path / "out", *FAST[-2:], code=3)
+    for name, mark in (("out", "é"), ("plain", "")):
+        folder = tmp_path / name
+        collection = ReadOnlyCollection(name, Generation.open(folder), BoundedSemaphore(1))
+        shutil.rmtree(folder / "shards")
+        found = collection.search([query(VECTORS[row], 1) for row in (5, 600, 1199)], Deadline())
+        assert [one.hits[0][0] for one in found] == [f"{mark}5", f"{mark}600", f"{mark}1199"]
 
 
 def test_a_new_build_is_served_without_an_error(tmp_path: Path) -> None:
