@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -151,8 +150,6 @@ def test_workers_map_the_same_files_and_everyone_is_let_in_where_that_is_said(fo
         pids = Path(f"/proc/{running.process.pid}/task/{running.process.pid}/children").read_text().split()
         return [int(pid) for pid in pids if f"{folder}/generation-" in Path(f"/proc/{pid}/maps").read_text()]
 
-    until(lambda: len(sharing()) == 2)
-    os.kill(sharing()[0], signal.SIGKILL)
     until(lambda: len(sharing()) == 2)
     assert running.stop() == 0, running.log.read_text()
 

@@ -619,7 +619,7 @@ def test_a_killed_server_starts_again_from_what_it_kept_and_says_what_it_cannot_
 ) -> None:
     folder = tmp_path / "data" / "snapshots"
     place = made(f"sqlite:///{tmp_path / 'data' / 'codewell.db'}", folder, tiny_codec)
-    kept = place.snapshot()
+    kept = place.snapshot(hashed=True)
     place.database.close()
 
     def nearest(*numbers: int, **more: str) -> list[str]:
@@ -628,7 +628,7 @@ def test_a_killed_server_starts_again_from_what_it_kept_and_says_what_it_cannot_
         return [answer["hits"][0]["id"] for answer in found]
 
     server = new_server(SNAPSHOT_AT="100")
-    assert nearest(3, 199) == ["3", "199"]
+    assert nearest(3, 199) == nearest(3, 199, index="buckets") == ["3", "199"]
     assert f"c starts from the snapshot {kept}" in server.log.read_text()
     rows = [{"id": str(n), "vector": VECTORS[n + 300].tolist()} for n in (3, 200)]
     server.post("/ingest", {"collection": "c", "items": rows})
@@ -646,8 +646,4 @@ def test_a_killed_server_starts_again_from_what_it_kept_and_says_what_it_cannot_
     until(lambda: (folder / "1" / "1-203").is_dir())
     hashed = folder / "1" / "1-203-buckets"
     until(lambda: nearest(303, 500, index="buckets") == ["3", "200"] and hashed.is_dir())
-    server.stop(signal.SIGKILL)
-    server = new_server(SNAPSHOT_AT="100")
-    assert nearest(303, 500, index="buckets") == ["3", "200"]
-    assert f"c starts from the snapshot {hashed}" in server.log.read_text()
     assert server.stop() == 0
