@@ -48,6 +48,8 @@ def network() -> Iterator[None]:
     finally:
         for node in range(1, NODES + 1):
             kill(node)
+            # A namespace, and its link with it, stays for as long as the last of its processes.
+            subprocess.run(["ip", "link", "del", f"cw-ray-{node}"], check=False, capture_output=True)
             subprocess.run(["ip", "netns", "del", f"{BRIDGE}-{node}"], check=False, capture_output=True)
         subprocess.run(["ip", "link", "del", BRIDGE], check=False, capture_output=True)
 
