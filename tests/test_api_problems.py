@@ -1,10 +1,12 @@
 """What every error looks like: problem JSON that names the field and what would be accepted."""
 
+import pickle
 from typing import Any
 
 import httpx
 import pytest
 
+from service.errors import CodewellError, DimensionMismatch, LimitExceeded
 from tests.conftest import Server
 
 
@@ -110,3 +112,17 @@ def test_alive_and_ready(server: Server, name: str) -> None:
     server.post("/collections", {"name": name, "dimension": 2}, 201)
     assert server.get("/readyz") == {"status": "ready", "collections": before["collections"] + 1}
     assert server.get("/livez") == {"status": "alive"}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        DimensionMismatch(expected=3, got=5, field="queries[1].vector"),
+        LimitExceeded("k is 51", field="k", limit=50, setting="max_k"),
+        CodewellError("plain"),
+    ],
+)
+def test_an_error_is_the_same_in_another_process(error: CodewellError) -> None:
+    error.members["committed_through_line"] = 7
+    there = pickle.loads(pickle.dumps(error))  # noqa: S301 - its own
+    assert (type(there), str(there), vars(there)) == (type(error), str(error), vars(error))
