@@ -28,6 +28,7 @@ from service.item import Malformed, NewItem
 from service.originals import Originals
 from service.profile import Observer, unobserved
 from service.receipt import Receipt, batch_rejected
+from service.retrain import RetrainSpec
 from service.rights import EVERYTHING, Rights
 from service.snapshots import Snapshots
 from service.store import store
@@ -49,6 +50,7 @@ class Description:
     originals: Originals
     codec: Mapping[str, Any]
     contract: Mapping[str, Any] | None
+    retrain: Mapping[str, Any] | None
     chunking: Mapping[str, Any] | None
     items: int
     chunks: int | None
@@ -189,14 +191,18 @@ class Catalog:
         encoder: str | None = None,
         codec: CodecSpec | None = None,
         contract: ContractSpec | None = None,
+        retrain: RetrainSpec | None = None,
         originals: Originals = Originals.FLOAT32,
         chunking: Chunking | None = None,
     ) -> Collection:
         """Makes a collection; its dimension is the given one or its encoder's.
 
         Raises:
-            CollectionExists, InvalidInput; BadConfig: no codec can be made so; QuotaExceeded: there are too many.
+            CollectionExists, InvalidInput; BadConfig: no codec can be made so; QuotaExceeded: there are too many;
+            OriginalsDropped: it cannot be trained again.
         """
+        if retrain is not None:
+            retrain.check(originals)
         codec = codec or DenseSpec()
         if encoder is not None and encoder not in self.encoders:
             raise InvalidInput(
@@ -231,6 +237,7 @@ class Catalog:
             originals=originals.value,
             codec=codec.model_dump(mode="json"),
             contract=None if contract is None else contract.stored(),
+            retrain=None if retrain is None else retrain.stored(),
             chunking=None if chunking is None else chunking.model_dump(),
             created_at=time.time(),
         )
@@ -245,6 +252,28 @@ class Catalog:
                 )
             session.add(row)
         return self.open(name)
+
+    def set_retrain(self, name: str, retrain: RetrainSpec | None) -> None:
+        """Says when the collection is trained again without anybody asking; none for never.
+
+        Raises:
+            CollectionNotFound, OriginalsDropped
+        """
+        with self._database.writing() as session:
+            row = store.find_collection(session, name, lock=True)
+            if row is None:
+                raise CollectionNotFound(name, field="collection")
+            if retrain is not None:
+                retrain.check(Originals(row.originals))
+            row.retrain = None if retrain is None else retrain.stored()
+
+    def retrained(self) -> dict[str, RetrainSpec]:
+        """The policies of collections that have one and a codec, by name."""
+        named = select(CollectionRow.name, CollectionRow.retrain).where(
+            CollectionRow.retrain.is_not(None), CollectionRow.generation_id.is_not(None)
+        )
+        with self._database.reading() as session:
+            return {name: RetrainSpec.model_validate(policy) for name, policy in session.execute(named)}
 
     def delete(self, name: str) -> None:
         """Removes a collection with everything in it.
@@ -334,6 +363,7 @@ def _described(session: Session, row: CollectionRow) -> Description:
         originals=Originals(row.originals),
         codec=row.codec,
         contract=row.contract,
+        retrain=row.retrain,
         chunking=row.chunking,
         items=row.item_count,
         chunks=None if row.chunking is None else row.row_count,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,14 @@ class Drift:
     shifts: Mapping[str, float]
     """In standard deviations of the certificate's items: of the squared reconstruction error, and of the score of the
     nearest among known codes."""
+
+
+class Look(NamedTuple):
+    """What was seen of which generation, and when."""
+
+    generation_id: int
+    seq: int
+    drift: Drift
 
 
 def figures(codec: Codec, vectors: Vectors, codes: Codes, known: Codes) -> dict[str, Any]:

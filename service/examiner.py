@@ -7,7 +7,7 @@ import numpy as np
 from sqlalchemy.orm import Session
 
 from models import prepared
-from service.drift import FEWEST_NEW, NEW, PAGE, PAGES, Drift, Freshness, figures
+from service.drift import FEWEST_NEW, NEW, PAGE, PAGES, Drift, Freshness, Look, figures
 from service.drift import compared as compared_drift
 from service.errors import OriginalsDropped, TooFewItems
 from service.filter import Filter
@@ -30,23 +30,27 @@ ASKED_SHARE = 5
 class Examiner(Searcher):
     """Thread-safe. What it answers comes from immutable views that follow the log."""
 
-    _drift: tuple[int, int, Drift] | None = None
-    """The generation and the seq that it is of."""
+    _look: Look | None = None
 
     def drift(self) -> Drift | None:
-        """How far the newest items are from those that the published codec was certified on.
+        """How far the newest items are from those that the published codec was certified on; none: unknown."""
+        look = self.looked()
+        return None if look is None else look.drift
+
+    def looked(self) -> Look | None:
+        """The last look at the drift of the newest items.
 
         Looked at anew after so many changes as say anything; none where nothing is published, or the vectors of new
         items are dropped.
         """
         with self._database.reading() as session:
-            row, before = self._row(session), self._drift
+            row, before = self._row(session), self._look
             generation = None if row.generation_id is None else session.get(GenerationRow, row.generation_id)
             if generation is None or "drift" not in generation.certificate or self.originals is Originals.DROP:
                 return None
-            if before is None or before[0] != generation.id or row.seq - before[1] >= FEWEST_NEW:
-                self._drift = before = generation.id, row.seq, self._drifted(session, generation)
-            return before[2]
+            if before is None or before.generation_id != generation.id or row.seq - before.seq >= FEWEST_NEW:
+                self._look = before = Look(generation.id, row.seq, self._drifted(session, generation))
+            return before
 
     def _drifted(self, session: Session, generation: GenerationRow) -> Drift:
         certified = generation.certificate["drift"]

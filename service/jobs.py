@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from models import PREFIXED, TrainingStopped, cut_config
 from service.compare.vectors import FEWEST
+from service.drift import FEWEST_NEW, Look
 from service.errors import (
     CollectionNotFound,
     Conflict,
@@ -26,6 +27,7 @@ from service.errors import (
     TooFewItems,
 )
 from service.originals import Originals
+from service.retrain import RetrainSpec
 from service.store import store
 from service.store.database import Database
 from service.store.tables import CollectionRow, GenerationRow, JobRow, PictureRow
@@ -74,6 +76,7 @@ class Job:
     """0..1"""
     message: str
     parameters: Mapping[str, Any]
+    reason: Mapping[str, Any] | None
     result: Mapping[str, Any] | None
     created_at: float
     started_at: float | None
@@ -180,6 +183,27 @@ class Jobs:
                 row = store.lock_collection(session, collection_id, skip_locked=True)
                 if row is not None and not session.scalar(select(_had_training(row.id))):
                     _queued(session, row, JobKind.TRAIN, {})
+
+    def submit_retraining(self, collection_id: int, look: Look, now: float) -> str | None:
+        """Queues the training that the collection's policy asks for after a look at its drift; the job's id, or none
+        where it asks for none now.
+
+        It is asked for as that of the published codec was. None begins while another job is under way, sooner than the
+        policy allows, or where hardly an item is new since it last began one: that would end as the last one did.
+        """
+        with self._database.reading() as session:  # mostly the answer is no, and needs no lock for it
+            row = session.get(CollectionRow, collection_id)
+            if row is None or not _is_retraining_due(session, row, look, now):
+                return None
+        with self._database.writing() as session:
+            # Under the collection's lock one of many processes begins; it is skipped where it is locked for long.
+            row = store.lock_collection(session, collection_id, skip_locked=True)
+            if row is None or not _is_retraining_due(session, row, look, now):
+                return None
+            job = _queued(session, row, JobKind.TRAIN, _asked_for(session, row))
+            seen = look.drift
+            job.reason = {"drift": seen.status, "items": seen.items, "shifts": dict(seen.shifts), "seq": row.seq}
+            return job.id
 
     def get(self, job_id: str) -> Job:
         """One job.
@@ -325,6 +349,33 @@ def _had_training(collection_id: Any) -> ColumnElement[bool]:
     return exists().where(JobRow.collection_id == collection_id, JobRow.kind.in_(PUBLISHING))
 
 
+def _is_retraining_due(session: Session, row: CollectionRow, look: Look, now: float) -> bool:
+    policy = None if row.retrain is None else RetrainSpec.model_validate(row.retrain)
+    if policy is None or row.generation_id != look.generation_id or row.row_count < FEWEST_ITEMS:
+        return False
+    if not policy.is_met(look.drift) or _active(session, row, PUBLISHING) is not None:
+        return False
+    begun = select(JobRow).where(JobRow.collection_id == row.id, JobRow.reason.is_not(None))
+    last = session.scalars(begun.order_by(JobRow.created_at.desc()).limit(1)).first()
+    if last is None or last.reason is None:
+        return True
+    hours = (now - last.created_at) / 3_600
+    return hours >= policy.at_most_every_hours and row.seq - last.reason["seq"] >= FEWEST_NEW
+
+
+def _asked_for(session: Session, row: CollectionRow) -> Mapping[str, Any]:
+    """The request of the training that made the published codec; nothing, which is the collection's own codec and
+    contract, where another kind of job made it.
+    """
+    trainings = select(JobRow.parameters, JobRow.result).where(
+        JobRow.collection_id == row.id, JobRow.kind == JobKind.TRAIN, JobRow.state == JobState.SUCCEEDED
+    )
+    for parameters, result in session.execute(trainings.order_by(JobRow.created_at.desc())):
+        if (result or {}).get("generation") == row.generation_id:
+            return dict(parameters)
+    return {}
+
+
 def _check_can_be_cut(session: Session, row: CollectionRow, size: int) -> None:
     if row.generation_id is None:
         raise NotTrained(row.name, field="codec")
@@ -365,9 +416,14 @@ def _check_can_be_cut(session: Session, row: CollectionRow, size: int) -> None:
 
 def _check_idle(session: Session, row: CollectionRow, kinds: Collection[JobKind]) -> None:
     """Two jobs at once would publish over each other; two plans would ask the same."""
-    active = select(JobRow.id).where(JobRow.collection_id == row.id, JobRow.state.in_(ACTIVE), JobRow.kind.in_(kinds))
-    if (running := session.scalar(active)) is not None:
+    if (running := _active(session, row, kinds)) is not None:
         raise Conflict(f"job {running} is under way; wait for it, or cancel it by DELETE /jobs/{running}")
+
+
+def _active(session: Session, row: CollectionRow, kinds: Collection[JobKind]) -> str | None:
+    """The job of one of these kinds that is queued or running."""
+    own = select(JobRow.id).where(JobRow.collection_id == row.id, JobRow.state.in_(ACTIVE), JobRow.kind.in_(kinds))
+    return session.scalars(own).first()
 
 
 def _kept(session: Session, row: CollectionRow, generation_id: int | None) -> int:
@@ -446,6 +502,7 @@ def _job(row: JobRow, collection: str) -> Job:
         progress=row.progress,
         message=row.message,
         parameters=row.parameters,
+        reason=row.reason,
         result=row.result,
         created_at=row.created_at,
         started_at=row.started_at,

@@ -18,6 +18,7 @@ from service.jobs import Job, Jobs
 from service.keys import Keys
 from service.quota import Quota
 from service.receipt import Receipt
+from service.retrain import RetrainSpec
 from service.rights import Rights
 from service.scrape import Scrape
 from service.settings import Settings
@@ -58,6 +59,10 @@ class PermittedCatalog:
         """By the collection's own name."""
         self._rights.require_collection(name, "collection")
         self._catalog.delete(self.name_of(name))
+
+    def set_retrain(self, name: str, retrain: RetrainSpec | None) -> None:
+        """As above."""
+        self._catalog.set_retrain(self.name_of(name), retrain)
 
     def describe(self, name: str) -> Description:
         """One collection."""

@@ -21,6 +21,7 @@ def create_collection(body: CollectionIn, codewell: CodewellDep) -> CollectionOu
         encoder=body.encoder,
         codec=body.chosen_codec,
         contract=body.contract,
+        retrain=body.retrain,
         originals=body.originals,
         chunking=body.chunking,
     )

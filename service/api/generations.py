@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 
 from service.api import intake
 from service.api.access import ADMIN, READ
@@ -10,6 +10,7 @@ from service.api.dependencies import CodewellDep, CollectionDep
 from service.api.large import LargeRoute
 from service.api.resources import (
     CertificateOut,
+    CollectionOut,
     CollectionPatch,
     GenerationList,
     GenerationOut,
@@ -57,9 +58,17 @@ def roll_back(name: str, codewell: CodewellDep, body: RollbackRequest | None = N
     return JobOut.of(codewell.jobs.submit_rollback(name, (body or RollbackRequest()).generation))
 
 
-@router.patch("/collections/{name}", status_code=202, dependencies=[ADMIN])
-def cut_codes(name: str, body: CollectionPatch, codewell: CodewellDep) -> JobOut:
-    """Cuts codes to their first bytes without encoding again, measures what they keep, and publishes them where that is
-    what their contract asks for. The longer ones are kept for a rollback.
+@router.patch("/collections/{name}", status_code=202, dependencies=[ADMIN], responses={200: {"model": CollectionOut}})
+def change_collection(
+    name: str, body: CollectionPatch, codewell: CodewellDep, response: Response
+) -> JobOut | CollectionOut:
+    """With a `codec`, a job cuts codes to their first bytes without encoding again, measures what they keep, and
+    publishes them where that is what their contract asks for. The longer ones are kept for a rollback.
+
+    With a `retrain`, says when the collection is trained again without anybody asking: 200, with the collection.
     """
-    return JobOut.of(codewell.jobs.submit_cut(name, body.codec.bytes))
+    if (cut := body.cut) is not None:
+        return JobOut.of(codewell.jobs.submit_cut(name, cut.bytes))
+    codewell.catalog.set_retrain(name, body.retrain)
+    response.status_code = 200
+    return CollectionOut.of(codewell.catalog.describe(name))

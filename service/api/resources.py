@@ -10,10 +10,12 @@ from service.catalog import Description
 from service.codec_spec import AutoSpec, CodecSpec, DenseSpec, TrainingSpec, codec_spec
 from service.contract import ContractSpec
 from service.drift import Drift, Freshness
+from service.errors import InvalidInput
 from service.generations import Generation
 from service.index.segment import IndexKind
 from service.jobs import Job, JobState
 from service.originals import Originals
+from service.retrain import RetrainSpec
 from service.search import Stage
 from service.swap import GenerationState
 from service.text.chunking import Chunking
@@ -27,6 +29,7 @@ class CollectionIn(Strict):
             "examples": [
                 {"name": "papers", "encoder": "tfidf", "chunking": {"tokens": 200, "overlap": 40}},
                 {"name": "glosses", "dimension": 384, "contract": {"recall@10": 0.9, "max_bytes": 32}},
+                {"name": "news", "dimension": 384, "retrain": {"when": "stale", "at_most_every_hours": 24}},
             ]
         }
     )
@@ -38,6 +41,7 @@ class CollectionIn(Strict):
         None, description="Without one: auto where the contract asks for a recall, else the default of dense"
     )
     contract: ContractSpec | None = Field(None, description="What every training must keep, or it publishes nothing")
+    retrain: RetrainSpec | None = Field(None, description="Trains again when new items drift; never without one")
     originals: Originals = Field(Originals.FLOAT32, description="How vectors are kept; drop leaves codes alone")
     encoder: str | None = Field(None, description="sentence-transformers, openai or tfidf; none for vectors only")
     chunking: Chunking | None = Field(
@@ -75,6 +79,7 @@ class CollectionOut(BaseModel):
     originals: Originals
     codec: CodecSpec
     contract: dict[str, Any] | None
+    retrain: RetrainSpec | None
     chunking: Chunking | None
     items: int
     chunks: int | None = Field(description="Vectors of its items' chunks; null where texts are not cut")
@@ -107,11 +112,27 @@ class CodecCut(Strict):
 
 
 class CollectionPatch(Strict):
-    """What of a collection is to change."""
+    """What of a collection is to change: one thing."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"codec": {"bytes": 16}}]})
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"codec": {"bytes": 16}}, {"retrain": {"when": "drifting", "at_most_every_hours": 12}}]
+        }
+    )
 
-    codec: CodecCut
+    codec: CodecCut | None = None
+    retrain: RetrainSpec | None = Field(None, description="Null: it trains when somebody asks, and never else")
+
+    @property
+    def cut(self) -> CodecCut | None:
+        """The cut that is asked for; none where it is for another policy.
+
+        Raises:
+            InvalidInput: nothing or both are to change.
+        """
+        if len(self.model_fields_set) != 1 or (self.codec is None and "codec" in self.model_fields_set):
+            raise InvalidInput("a codec is required or a retrain, and not both", field="codec")
+        return self.codec
 
 
 class AliasIn(Strict):
@@ -162,6 +183,7 @@ class JobOut(BaseModel):
     state: JobState
     progress: float = Field(description="0 to 1")
     message: str
+    reason: dict[str, Any] | None = Field(description="Drift that it began for by itself; null where it was asked for")
     result: dict[str, Any] | None
     created_at: float
     started_at: float | None

@@ -33,6 +33,8 @@ class CollectionRow(Base):
     """What to train: kind and configuration."""
     contract: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     """What a training must keep to be published; none where anything will do."""
+    retrain: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """When it is trained again without anybody asking; none for never."""
     chunking: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     """How texts are cut into chunks, each with a vector of its own; none where an item has one vector."""
     seq: Mapped[int] = mapped_column(BigInteger, default=0)
@@ -173,6 +175,8 @@ class JobRow(Base):
     collection_id: Mapped[int] = mapped_column(ForeignKey("collections.id", ondelete="CASCADE"), index=True)
     kind: Mapped[str] = mapped_column(String(16))
     parameters: Mapped[dict[str, Any]] = mapped_column(JSON)
+    reason: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """The drift that it was begun for, and the collection's seq at that; none where somebody asked for the job."""
     state: Mapped[str] = mapped_column(String(16), index=True)
     """queued, running, succeeded, failed or cancelled"""
     cancel_requested: Mapped[bool] = mapped_column(default=False)

@@ -1,0 +1,81 @@
+"""Begins trainings that a collection's policy asks for. Knows no HTTP, and no training: that is the job's."""
+
+import logging
+import time
+from threading import Event, Thread
+from typing import IO
+
+from service.catalog import Catalog
+from service.errors import CollectionNotFound
+from service.files import locked
+from service.jobs import Jobs
+from service.retrain import RetrainSpec
+from service.settings import Settings
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 2
+
+
+class Retraining:
+    """A thread that looks how far new items have drifted, of the collections that have a policy.
+
+    Of the processes over one folder of jobs the one with the lock looks. Those of other machines look as well: that
+    one job begins is for the database to say.
+    """
+
+    def __init__(self, settings: Settings, catalog: Catalog, jobs: Jobs) -> None:
+        self._path = settings.jobs_dir / "retraining.lock"
+        self._catalog = catalog
+        self._jobs = jobs
+        self._lock: IO[str] | None = None
+        self._stopping = Event()
+        self._failing: set[str] = set()
+        self._thread = Thread(target=self._run, name="retraining", daemon=True)
+
+    def start(self) -> None:
+        """Begins to look."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends after the look under way."""
+        self._stopping.set()
+        self._thread.join()
+        if self._lock is not None:
+            self._lock.close()
+
+    def _run(self) -> None:
+        failed = False
+        while not self._stopping.wait(LOOK_SECONDS):
+            try:
+                if self._lock is None:
+                    self._lock = locked(self._path, wait=False)
+                if self._lock is not None:
+                    self._look()
+                failed = False
+            except Exception:
+                # A database that is away comes back.
+                if not failed:
+                    log.exception("could not look for drift; going on trying")
+                failed = True
+
+    def _look(self) -> None:
+        for name, policy in self._catalog.retrained().items():
+            try:
+                self._retrain(name, policy)
+                self._failing.discard(name)
+            except CollectionNotFound:
+                continue  # deleted meanwhile
+            except Exception:
+                # One collection whose codec cannot be read, say, must not hold back the others.
+                if name not in self._failing:
+                    log.exception("could not look for drift in %s; going on trying", name)
+                self._failing.add(name)
+
+    def _retrain(self, name: str, policy: RetrainSpec) -> None:
+        collection = self._catalog.open(name)
+        look = collection.looked()  # reads items only where enough of them have changed
+        if look is None or not policy.is_met(look.drift):
+            return
+        if (job_id := self._jobs.submit_retraining(collection.id, look, time.time())) is not None:
+            log.info("job %s trains %s again: its newest items are %s", job_id, name, look.drift.status)
