@@ -41,7 +41,7 @@ def encode(task: Task, codec: Codec) -> int:
         BuildError: the file changed since it was surveyed.
     """
     path, source, part, reading, block_rows = task
-    reader = reading.reader(Path(source.path))
+    reader = reading.reader(source.place)
     codes, rows, ids = [np.empty((0, codec.code_bytes), np.uint8)], [np.empty(0, np.int64)], list[str]()
     rejects: list[str] = []
     for block in reader.blocks(part, block_rows):
