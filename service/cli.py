@@ -71,10 +71,8 @@ def serve(
         int | None, typer.Option(help="Processes that answer requests; overrides CODEWELL_WORKERS.")
     ] = None,
     generation: Annotated[
-        Path | None,
-        typer.Option(
-            exists=True, file_okay=False, help="Serve what `codewell build` made, read-only, and no database."
-        ),
+        str | None,
+        typer.Option(help="Serve what `codewell build` made, a folder or the URL of one, read-only, and no database."),
     ] = None,
     ray: Annotated[
         str | None,
@@ -112,8 +110,9 @@ def serve(
     except ValidationError as error:
         first = error.errors()[0]
         _fail(f"CODEWELL_{'_'.join(str(part) for part in first['loc']).upper()}: {first['msg']}")
+    folder = None if generation is None else _built(generation)
     try:
-        run(settings, typer.echo, generation, placement)
+        run(settings, typer.echo, folder, placement)
     except CannotServe as error:
         _fail(str(error))
 
@@ -372,6 +371,21 @@ def status(url: Url = None, as_json: Json = False) -> None:
     if told["detail"] is not None:
         _fail(told["detail"] if told["ready"] else f"not ready: {told['detail']}")
     print_status(told)
+
+
+def _built(generation: str) -> Path:
+    from service.builds.command import Steps
+    from service.builds.remote_folder import fetched
+    from service.errors import CodewellError
+
+    try:
+        with Steps() as steps:
+            folder = fetched(generation, steps.to)
+    except (CodewellError, OSError) as error:
+        _fail(str(error))
+    if not folder.is_dir():
+        raise typer.BadParameter(f"{folder} is no folder", param_hint="--generation")
+    return folder
 
 
 def _fail(message: str) -> NoReturn:

@@ -74,7 +74,9 @@ def export(
 
 def attach(
     collection: Annotated[str, typer.Argument(help="To be made.")],
-    folder: Annotated[Path, typer.Argument(metavar="GENERATION", help="What `codewell build` made.")],
+    folder: Annotated[
+        str, typer.Argument(metavar="GENERATION", help="What `codewell build` made: a folder, or the URL of one.")
+    ],
     encoder: Annotated[
         str | None, typer.Option(help="Text encoder of its vectors, so that texts can be asked.")
     ] = None,
@@ -92,7 +94,9 @@ def attach(
     from models import CodecError
     from service.attachment import Attachment
     from service.bootstrap import encoders
+    from service.builds.command import Steps
     from service.builds.generation import Generation
+    from service.builds.remote_folder import fetched
     from service.console import Progress
     from service.errors import InvalidInput
     from service.snapshots import Snapshots
@@ -105,7 +109,8 @@ def attach(
                 raise InvalidInput(
                     f"there is no encoder {encoder!r}, but {', '.join(sorted(known))}", field="--encoder"
                 )
-            built = Generation.open(folder)
+            with Steps() as steps:
+                built = Generation.open(fetched(folder, steps.to))
             kept = len(built) >= settings.snapshot_at > 0
             snapshots = Snapshots(settings.snapshots_dir, database) if kept else None
             made = Attachment(database, snapshots, built, known.get(encoder or ""))

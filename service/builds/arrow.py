@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from pathlib import Path
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -11,24 +11,26 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from service.builds.block import Block
-from service.builds.reader import Columns, Part, Reader
+from service.builds.reader import Columns, File, Part, Reader
+from service.builds.remote import RemoteFile, buffered
 from service.index.segment import RowArray
 
 BUFFER_BYTES = 1024 * 1024
 """Of a Parquet column read at once: without it a whole row group's column would be."""
+REMOTE_BUFFER_BYTES = 8 * 1024 * 1024
+"""The same of a remote file, where each piece is a request."""
 
 
 class TableReader(Reader):
     """Batches of a column of ids and a column of vectors, which are lists of numbers, fixed in size or not."""
 
-    def __init__(self, path: Path, columns: Columns) -> None:
+    def __init__(self, path: File, columns: Columns) -> None:
         self.path = path
         self._columns = columns
         self._problem = ""
-        self._sizes: list[int] = []
-        """Rows of each piece that the file can be entered at: row groups, batches."""
         try:
-            schema = self._open()
+            schema = self._schema()
+            self._known = None if isinstance(path, RemoteFile) else self._sizes()
         except (OSError, pa.ArrowException) as error:
             self._problem = f"cannot be read: {error}"
             return
@@ -47,7 +49,11 @@ class TableReader(Reader):
         if self._problem:
             return [Part(0, 0)]
         parts, start, stop, first = [], 0, 0, 0
-        for piece, rows in enumerate(self._sizes):
+        try:
+            sizes = self._sizes() if self._known is None else self._known
+        except (OSError, pa.ArrowException):
+            return [Part(0, 0)]  # reading it says why
+        for piece, rows in enumerate(sizes):
             if stop > start and stop + rows - start > size:
                 parts.append(Part(start, stop, first))
                 start, first = stop, piece
@@ -61,6 +67,8 @@ class TableReader(Reader):
             return
         row = part.start
         try:
+            if not len(part) and self._known is None:
+                self._sizes()
             for batch in self._batches(part, size):
                 rows = np.arange(row, row + len(batch))
                 row += len(batch)
@@ -86,8 +94,12 @@ class TableReader(Reader):
         return Block(rows, batch.column(self._columns.id).to_pylist(), values, lengths, problems)
 
     @abstractmethod
-    def _open(self) -> Any:
-        """The schema; fills `_sizes`."""
+    def _schema(self) -> Any:
+        """Of the whole table."""
+
+    @abstractmethod
+    def _sizes(self) -> list[int]:
+        """Rows of each piece that the file can be entered at: row groups, batches."""
 
     @abstractmethod
     def _batches(self, part: Part, size: int) -> Iterator[Any]:
@@ -95,47 +107,59 @@ class TableReader(Reader):
 
 
 class ParquetReader(TableReader):
-    """A piece is a row group."""
+    """A piece is a row group; of a remote file the footer and the two columns are read."""
 
-    def _open(self) -> Any:
-        with pq.ParquetFile(self.path) as file:
-            groups = file.metadata
-            self._sizes = [groups.row_group(number).num_rows for number in range(groups.num_row_groups)]
+    def _schema(self) -> Any:
+        with self._opened() as source, pq.ParquetFile(source) as file:
+            self._groups = file.metadata
             return file.schema_arrow
 
+    def _sizes(self) -> list[int]:
+        return [self._groups.row_group(number).num_rows for number in range(self._groups.num_row_groups)]
+
     def _batches(self, part: Part, size: int) -> Iterator[Any]:
-        with pq.ParquetFile(self.path, buffer_size=BUFFER_BYTES) as file:
+        most = REMOTE_BUFFER_BYTES if isinstance(self.path, RemoteFile) else BUFFER_BYTES
+        with self._opened() as source, pq.ParquetFile(source, metadata=self._groups, buffer_size=most) as file:
             groups, rows = list[int](), 0
             while rows < len(part):
                 groups.append(part.offset + len(groups))
-                rows += self._sizes[groups[-1]]
+                rows += self._groups.row_group(groups[-1]).num_rows
             names = [self._columns.id, self._columns.vector]
             yield from file.iter_batches(size, row_groups=groups, columns=names, use_threads=False)
 
+    def _opened(self) -> AbstractContextManager[Any]:
+        return self.path.pieces() if isinstance(self.path, RemoteFile) else nullcontext(self.path)
+
 
 class IpcReader(TableReader):
-    """A piece is a record batch, of a file (also called Feather) or of a stream, as datasets are saved."""
+    """A piece is a record batch, of a file (also called Feather) or of a stream, as datasets are saved. A remote stream
+    is one piece, for it can be entered at its beginning only.
+    """
 
-    def _open(self) -> Any:
-        with pa.memory_map(str(self.path)) as source:
-            if source.read(6) == b"ARROW1":
-                source.seek(0)
-                file = pa.ipc.open_file(source)
-                self._sizes = [len(file.get_batch(number)) for number in range(file.num_record_batches)]
-                return file.schema
-            source.seek(0)
-            stream = pa.ipc.open_stream(source)
+    def _schema(self) -> Any:
+        with self._opened() as source:
+            return (pa.ipc.open_file if _whole(source) else pa.ipc.open_stream)(source).schema
+
+    def _sizes(self) -> list[int]:
+        with self._opened() as source:
+            if _whole(source):
+                file = self._columns_of(source, self._columns.id)
+                return [len(file.get_batch(number)) for number in range(file.num_record_batches)]
+            stream, sizes = pa.ipc.open_stream(source), list[int]()
             try:
-                self._sizes.extend(len(batch) for batch in stream)  # reads the headers only: the file is mapped
+                sizes.extend(len(batch) for batch in stream)  # reads the headers only where the file is mapped
             except (OSError, pa.ArrowException):
-                self._sizes.append(1)  # the piece that breaks off: reading it says why
-            return stream.schema
+                sizes.append(1)  # the piece that breaks off: reading it says why
+            return [sum(sizes)] if isinstance(self.path, RemoteFile) else sizes
 
     def _batches(self, part: Part, size: int) -> Iterator[Any]:
-        with pa.memory_map(str(self.path)) as source:
-            whole = source.read(6) == b"ARROW1"
-            source.seek(0)
-            opened = pa.ipc.open_file(source) if whole else pa.ipc.open_stream(source)
+        with self._opened() as source:
+            whole = _whole(source)
+            opened = (
+                self._columns_of(source, self._columns.id, self._columns.vector)
+                if whole
+                else pa.ipc.open_stream(source)
+            )
             for _ in range(0 if whole else part.offset):
                 opened.read_next_batch()
             rows, piece = 0, part.offset
@@ -144,6 +168,29 @@ class IpcReader(TableReader):
                 piece += 1
                 rows += len(batch)
                 yield from (batch.slice(start, size) for start in range(0, len(batch), size))
+
+    def _columns_of(self, source: Any, *names: str) -> Any:
+        """The file, of which no more is read than these columns; a column's number is that in the schema."""
+        if not isinstance(self.path, RemoteFile):
+            return pa.ipc.open_file(source)
+        schema = pa.ipc.open_file(source).schema
+        numbers = sorted({schema.get_field_index(name) for name in names})
+        return pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(included_fields=numbers))
+
+    def _opened(self) -> AbstractContextManager[Any]:
+        if isinstance(self.path, RemoteFile):
+            pieces = self.path.pieces()
+            exact = _whole(pieces)  # a file's batches are asked for one by one; a stream is read to its end
+            return pa.PythonFile(pieces if exact else buffered(pieces), "r")  # type: ignore[no-any-return]
+        return pa.memory_map(str(self.path))  # type: ignore[no-any-return]
+
+
+def _whole(source: Any) -> bool:
+    """Whether it is a file, which ends in a list of its batches, and no stream."""
+    source.seek(0)
+    begin: bytes = source.read(6)
+    source.seek(0)
+    return begin == b"ARROW1"
 
 
 def _empty(problems: dict[int, str]) -> Block:

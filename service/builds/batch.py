@@ -8,19 +8,23 @@ import hashlib
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from models import Codec
 from service.builds.choice import chosen_codec
 from service.builds.config import BuildConfig
+from service.builds.copies import Copy, copied
 from service.builds.duplicates import duplicates
-from service.builds.inputs import Input, found, surveyed
+from service.builds.found import Found, found
+from service.builds.inputs import Input, surveyed
 from service.builds.making import Making, Report, write_rejects
 from service.builds.manifest import NAME, Manifest
+from service.builds.remote import RemoteFile
 from service.builds.sample import Queries, topped_up
 from service.builds.shard import Shard, Task, shard_name
+from service.builds.table import Table
 from service.builds.workers import encode_all
 from service.cluster.encoding import encode_on_cluster
 from service.errors import BuildError, TooManyRejects
@@ -56,8 +60,8 @@ class BatchBuild:
         Raises:
             BuildError, CodecError
         """
-        paths = found(self._config.inputs)
-        if self._config.reading.ids is not None and [path.suffix for path in paths] != [".npy"]:
+        sources, remote = found(self._config.inputs), self._config.remote
+        if self._config.reading.ids is not None and [Path(str(one)).suffix for one in sources] != [".npy"]:
             raise BuildError("names the rows of exactly one .npy file", field="--ids")
         self._folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(self._folder, os.O_RDONLY)
@@ -66,14 +70,21 @@ class BatchBuild:
         except OSError:
             raise BuildError(f"another build is at work in {self._folder}", field="--output") from None
         try:
-            return self._run(paths)
+            if remote is None:
+                return self._run(sources)
+            remote.begun(self._folder, self._report)
+            if remote.ahead(self._folder):  # what a retraining cut off at its last step has left is put there first
+                self._config = replace(self._config, retrain=False)
+            outcome = self._run(sources)
+            remote.put(self._folder, self._report)
+            return outcome
         finally:
             os.close(lock)
 
-    def _run(self, paths: list[Path]) -> Outcome:
+    def _run(self, sources: list[Found]) -> Outcome:
         config = self._config
         old = Manifest.load(self._folder) if (self._folder / NAME).exists() else None
-        inputs = self._survey(paths, old)
+        inputs = self._survey(sources, old)
         if config.retrain and old is not None and not (self._work / "retrain").exists():
             shutil.rmtree(self._work, ignore_errors=True)
             self._work.mkdir()
@@ -121,16 +132,37 @@ class BatchBuild:
         self._sweep(manifest)
         return Outcome(manifest, certificate, encoded, how, worker_peak)
 
-    def _survey(self, paths: list[Path], old: Manifest | None) -> list[Input]:
+    def _survey(self, sources: list[Found], old: Manifest | None) -> list[Input]:
         known = [] if old is None or old.asked["part_rows"] != self._config.part_rows else old.sources()
-        done, total = 0, sum(path.stat().st_size for path in paths)
+        files, total = self._files(sources, known)
+        done = 0
 
         def told(size: int) -> None:
             nonlocal done
             done += size
             self._report("reading", done, total)
 
-        return surveyed(paths, self._config.reading, self._config.part_rows, known, told)
+        return surveyed(files, self._config.reading, self._config.part_rows, known, told)
+
+    def _files(self, sources: list[Found], known: list[Input]) -> tuple[list[Path | RemoteFile | Copy], int]:
+        """What can be read where it is, and copies of the rest; and their bytes."""
+        config, files, total = self._config, list[Path | RemoteFile | Copy](), 0
+        versions = {one.path: (one.size, one.version) for one in known if one.version}
+        shutil.rmtree(config.copies, ignore_errors=True)
+        for number, source in enumerate(sources):
+            if isinstance(source, Table):
+                names = [one.path for one in known]
+                columns, folder = config.reading.columns, config.copies / str(number)
+                files += source.copies(columns, folder, config.part_rows, names, self._report)
+            elif isinstance(source, RemoteFile):
+                told = source.told()
+                readable = versions.get(str(source)) == told or source.readable(told)
+                files.append(source if readable else copied(source, config.copies, number, lambda _: None))
+                total += told.size or 0
+            else:
+                files.append(source)
+                total += source.stat().st_size
+        return files, total
 
     def _queries(self, inputs: list[Input], codec: Codec, block_rows: int, old: Manifest | None, how: str) -> Queries:
         if how == "trained":
@@ -175,8 +207,9 @@ class BatchBuild:
             )
 
     def _sweep(self, manifest: Manifest) -> None:
-        """Removes what the manifest does not name: old shards and generations, drafts, the work folder."""
-        shutil.rmtree(self._work, ignore_errors=True)
+        """Removes what the manifest does not name: old shards and generations, drafts, the work folder, copies."""
+        for left in (self._work, self._config.copies):
+            shutil.rmtree(left, ignore_errors=True)
         for path in (self._folder / "shards").iterdir():
             if f"shards/{path.name}" not in manifest.files:
                 path.unlink()

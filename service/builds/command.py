@@ -5,18 +5,30 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from service.builds.address import path_of
 from service.console import Progress, print_certificate, shown
 
+if TYPE_CHECKING:
+    from service.builds.remote_folder import RemoteFolder
+
 MB = 1024**2
+BYTES = ("reading", "downloading", "uploading")
+"""Steps whose progress is counted in them."""
 
 
 def build(
-    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Files, globs, folders of saved datasets.")],
-    output: Annotated[Path, typer.Option("--output", "-o", file_okay=False, help="Folder, made if need be.")],
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT...", help="Files, URLs, globs, folders of saved datasets.")
+    ],
+    output: Annotated[str, typer.Option("--output", "-o", help="Folder, made if need be, or the URL of one.")],
+    local: Annotated[
+        Path | None,
+        typer.Option(file_okay=False, help="Where a build for a URL works; a folder of the user's cache if none."),
+    ] = None,
     ids: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="An id a line for the rows of the one .npy INPUT.")
     ] = None,
@@ -51,9 +63,11 @@ def build(
     """Encode files of vectors into a folder of codes, without a server.
 
     Reads .npy, .ndjson and .jsonl (also .gz), and with the extra `build` .parquet, .arrow, .feather and folders of
-    `save_to_disk`. Trains on a sample, encodes, measures recall against exact search, and writes manifest.json last.
-    Cut off at any moment, the same command goes on where it was; over unchanged inputs it does nothing. Rows that
-    cannot be kept are listed in rejects.ndjson. Exit code 0: done; 1: error; 3: done, some rows rejected.
+    `save_to_disk`; from https://, s3:// and others as well (extra `urls`), and tables by
+    postgresql://HOST/DATABASE?table=SCHEMA.NAME. Trains on a sample, encodes, measures recall against exact search, and
+    writes manifest.json last. Cut off at any moment, the same command goes on where it was; over unchanged inputs it
+    does nothing. Rows that cannot be kept are listed in rejects.ndjson. Exit code 0: done; 1: error; 3: done, some rows
+    rejected.
     """
     from models import CodecError, Metric
     from service.builds.batch import BatchBuild
@@ -68,13 +82,19 @@ def build(
         raise typer.BadParameter("it says kind and bytes itself: not with --codec or --bytes", param_hint="--factory")
     if ray is not None and workers is not None:
         raise typer.BadParameter("the cluster encodes with all its CPUs: not with --ray", param_hint="--workers")
+    remote = _remote(output)
+    if remote is None and local is not None:
+        raise typer.BadParameter("an --output at a URL is built there", param_hint="--local")
+    folder = Path(path_of(output)) if remote is None else local or remote.worked_on
+    if folder.is_file():
+        raise typer.BadParameter(f"{folder} is a file", param_hint="--output")
     asked = {"kind": kind if factory is None else "faiss", "bytes": size, "factory": factory}
     given = {"epochs": epochs, "minutes": minutes, "seed": seed}
-    began, steps = time.monotonic(), _Steps()
+    began, steps = time.monotonic(), Steps()
     try:
         config = BuildConfig(
             tuple(inputs),
-            output,
+            folder,
             Reading(Columns(id_field, vector_field), ids),
             tuple((name, value) for name, value in asked.items() if value is not None),
             None if metric is None else Metric(metric),
@@ -87,6 +107,7 @@ def build(
             shard_rows,
             int(memory_gb * 1024**3),
             max_rejects,
+            remote,
         )
         with steps:
             outcome = BatchBuild(config, steps.to).run()
@@ -98,9 +119,9 @@ def build(
         typer.echo(f"codewell: {shown(field + str(error), 1_000)}", err=True)
         raise typer.Exit(1) from None
     manifest, certificate = outcome.manifest, outcome.certificate
-    rejects = output / manifest.generation / "rejects.ndjson"
+    rejects = folder / manifest.generation / "rejects.ndjson"
     told: dict[str, Any] = {
-        "output": str(output),
+        "output": str(remote or folder),
         "codec": outcome.codec,
         "items": manifest.items,
         "encoded": outcome.encoded,
@@ -135,14 +156,21 @@ def _say(told: dict[str, Any], certificate: dict[str, Any]) -> None:
         typer.echo(f"the largest worker took {told['worker_peak_mb']:,} MB")
 
 
-class _Steps:
+def _remote(output: str) -> "RemoteFolder | None":
+    from service.builds.address import is_url, scheme
+    from service.builds.remote_folder import RemoteFolder
+
+    return RemoteFolder(output) if is_url(output) and scheme(output) not in ("file", "local") else None
+
+
+class Steps:
     """One progress after the other: a build says which step it is at."""
 
     def __init__(self) -> None:
         self._step = ""
         self._progress: Progress | None = None
 
-    def __enter__(self) -> "_Steps":
+    def __enter__(self) -> "Steps":
         return self
 
     def __exit__(self, *ended: object) -> None:
@@ -154,7 +182,7 @@ class _Steps:
         name, _, more = step.partition(", ")
         if name != self._step:
             self.__exit__()
-            unit = {"reading": "bytes", "training": None}.get(name, "rows")
+            unit = None if name == "training" else "bytes" if name in BYTES else "rows"
             self._step, self._progress = name, Progress(name, total, unit).__enter__()
         if self._progress is not None:
             self._progress.to(done, more if sys.stderr.isatty() else step)

@@ -6,6 +6,7 @@ from typing import Any
 
 from models import Metric
 from service.builds.inputs import Reading
+from service.builds.remote_folder import RemoteFolder
 from service.codec_spec import TrainingSpec
 
 BYTES_A_NUMBER = 48
@@ -18,7 +19,7 @@ class BuildConfig:
     """What a build is to do."""
 
     inputs: tuple[str, ...]
-    """Paths, globs, folders of saved datasets."""
+    """Paths, URLs, globs, folders of saved datasets, tables."""
     output: Path
     reading: Reading = field(default_factory=Reading)
     codec: tuple[tuple[str, Any], ...] = ()
@@ -38,11 +39,18 @@ class BuildConfig:
     memory_bytes: int = 4 * 1024**3
     """For vectors held at once by all processes; codes, index and libraries come on top."""
     max_rejects: int | None = None
+    remote: RemoteFolder | None = None
+    """Where the folder comes from and goes to."""
 
     @property
     def work(self) -> Path:
         """Folder of what is not whole yet; gone at the end."""
         return self.output / "work"
+
+    @property
+    def copies(self) -> Path:
+        """Folder of inputs that cannot be read where they are; gone at the end."""
+        return self.output / "copies"
 
     def block_rows(self, dim: int) -> int:
         """Rows of `dim` numbers that a process reads at once."""

@@ -9,7 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from models import Codec, Scores, Vectors, load_codec
+from service.builds.address import is_url
 from service.builds.manifest import Manifest
+from service.builds.remote_folder import fetched
 from service.builds.shard import Shard
 from service.index.segment import IndexKind, RowArray, Segment, scan_of
 from service.index.view import View
@@ -37,12 +39,16 @@ class Generation:
     shards: tuple[Shard, ...]
 
     @classmethod
-    def open(cls, folder: Path, *, checked: bool = False) -> "Generation":
-        """Reads every file once to compare it with its checksum, unless somebody `checked` it a moment ago.
+    def open(cls, folder: Path | str, *, checked: bool = False) -> "Generation":
+        """Reads every file once to compare it with its checksum, unless somebody `checked` it a moment ago. One at a
+        URL is fetched first, into the user's cache.
 
         Raises:
-            DamagedGeneration: see Manifest.check.
+            DamagedGeneration: see Manifest.check. BuildError: a URL cannot be read.
         """
+        if is_url(folder):
+            folder, checked = fetched(folder), True
+        folder = Path(folder)
         manifest = Manifest.load(folder)
         if not checked:
             manifest.check(folder)

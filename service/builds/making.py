@@ -97,7 +97,7 @@ class Making:
         """All rows that can be kept, numbered as the shards number them."""
         row = 0
         for source in self.inputs:
-            reader = self.reading.reader(Path(source.path))
+            reader = self.reading.reader(source.place)
             for part in source.parts:
                 for block in reader.blocks(part, self.block_rows):
                     kept = accepted(block, self.codec.dim, self.codec.metric)

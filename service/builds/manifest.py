@@ -70,17 +70,30 @@ class Manifest:
         """
         path = folder / NAME
         try:
-            given = json.loads(path.read_text(encoding="utf-8"))
+            content = path.read_bytes()
+        except FileNotFoundError:
+            raise DamagedGeneration(f"{path} is missing: `codewell build` has not ended there") from None
+        except OSError as error:
+            raise DamagedGeneration(f"{path} cannot be read: {error}") from error
+        return cls.parsed(content, str(path))
+
+    @classmethod
+    def parsed(cls, content: bytes, where: str) -> "Manifest":
+        """What `save` wrote; errors say `where` it was.
+
+        Raises:
+            DamagedGeneration
+        """
+        try:
+            given = json.loads(content)
             if given["format"] != FORMAT:
                 raise DamagedGeneration(
-                    f"{path} is of format {given['format']}, and this program reads {FORMAT}; remove it and run "
+                    f"{where} is of format {given['format']}, and this program reads {FORMAT}; remove it and run "
                     "the same `codewell build` again: what is encoded stays so"
                 )
             return cls(**given)
-        except FileNotFoundError:
-            raise DamagedGeneration(f"{path} is missing: `codewell build` has not ended there") from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DamagedGeneration(f"{path} cannot be read: {error}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise DamagedGeneration(f"{where} cannot be read: {error}") from error
 
     def damaged(self, folder: Path, *, thoroughly: bool) -> str | None:
         """The first file that is not what was written: by size or, thoroughly, by checksum."""

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, ClassVar
 import numpy as np
 
 from service.builds.block import Block
-from service.builds.reader import Columns, Part, Reader
+from service.builds.reader import Columns, File, Part, Reader
 from service.given import given_vector
 from service.index.segment import RowArray
 
@@ -23,7 +23,7 @@ class NdjsonReader(Reader):
 
     unit: ClassVar[str] = "line"
 
-    def __init__(self, path: Path, columns: Columns) -> None:
+    def __init__(self, path: File, columns: Columns) -> None:
         self.path = path
         self._columns = columns
 
@@ -78,7 +78,9 @@ class NdjsonReader(Reader):
             return item.get(self._columns.id), None, f"{self._columns.vector}: {error}"
 
     def _opened(self) -> BinaryIO | gzip.GzipFile:
-        return gzip.open(self.path, "rb") if self.path.suffix == ".gz" else self.path.open("rb")
+        if self.path.suffix != ".gz":
+            return self.path.open("rb")
+        return gzip.open(self.path if isinstance(self.path, Path) else self.path.open("rb"), "rb")
 
 
 class _Batch:

@@ -1,20 +1,31 @@
 """Reads NPY matrices, with their ids in a text file beside them. Knows no other format."""
 
+import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service.builds.block import Block
-from service.builds.reader import Part, Reader
+from service.builds.reader import File, Part, Reader
+from service.builds.remote import RemoteFile
 from service.index.segment import RowArray
+
+GAP_BYTES = 128 * 1024
+"""Between two wanted rows of a remote file that are read with them, for a request takes longer."""
+RANGE_BYTES = 4 * 1024 * 1024
+"""Of a remote file that are asked for in one request,"""
+TOGETHER_BYTES = 64 * 1024 * 1024
+"""and in all those that are under way."""
 
 
 class NpyReader(Reader):
     """(n, D) float16, float32 or float64; a row's number is its id unless there is a file with one id a line."""
 
-    def __init__(self, path: Path, ids: Path | None = None) -> None:
+    def __init__(self, path: File, ids: Path | None = None) -> None:
         self.path = path
         self._ids = ids
         self._begin, self._rows, self._dim, self._type = 0, 0, 0, np.dtype("<f4")
@@ -28,6 +39,7 @@ class NpyReader(Reader):
                 )
                 shape, fortran, dtype = header(file)
                 self._begin = file.tell()
+                size = file.seek(0, os.SEEK_END)
         except (OSError, ValueError) as error:
             self._problem = f"no NPY matrix: {error}"
             return
@@ -36,7 +48,7 @@ class NpyReader(Reader):
             self._problem = f"holds {dtype} of shape {shape}{order}; wanted are floats of shape (items, dimension)"
             return
         self._dim, self._type = shape[1], dtype
-        self._rows = min(shape[0], (path.stat().st_size - self._begin) // (shape[1] * dtype.itemsize))
+        self._rows = min(shape[0], (size - self._begin) // (shape[1] * dtype.itemsize))
         if self._rows < shape[0]:
             self._problem = f"the file is cut short: {self._rows} of {shape[0]} rows are there"
 
@@ -46,23 +58,49 @@ class NpyReader(Reader):
         return [Part(start, min(start + size, self._rows)) for start in starts]
 
     def blocks(self, part: Part, size: int, wanted: RowArray | None = None) -> Iterator[Block]:
-        """Reads through a memory map; a file that is cut short says so behind its last row."""
+        """Reads through a memory map, or by ranges; a file that is cut short says so behind its last row."""
         rows = np.arange(part.start, part.stop) if wanted is None else wanted
         shape = (self._rows, self._dim)
-        matrix = (
-            np.memmap(self.path, self._type, "r", self._begin, shape) if self._rows else np.empty(shape, np.float32)
-        )
+        matrix: NDArray[Any] | None = np.empty(shape, np.float32)
+        if self._rows:
+            matrix = None
+            if isinstance(self.path, Path):
+                matrix = np.memmap(self.path, self._type, "r", self._begin, shape)
         ids = None if self._ids is None else _lines(self._ids, part)
         for start in range(0, len(rows), size):
             chosen = rows[start : start + size]
             whole = chosen[-1] - chosen[0] + 1 == len(chosen)
+            if matrix is None:
+                given = self._fetched(chosen)
+            else:
+                given = matrix[chosen[0] : chosen[-1] + 1] if whole else matrix[chosen]
             with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
-                vectors = np.array(matrix[chosen[0] : chosen[-1] + 1] if whole else matrix[chosen], np.float32)
+                vectors = np.array(given, np.float32)
             named = None if ids is None else [ids[row - part.start] for row in chosen.tolist()]
             yield Block(chosen, named, vectors.ravel(), np.full(len(chosen), self._dim), {})
         if self._problem and part.stop == self._rows:
             none = np.empty(0, np.int64)
             yield Block(none, None if ids is None else [], np.empty(0, np.float32), none, {self._rows: self._problem})
+
+    def _fetched(self, rows: RowArray) -> NDArray[Any]:
+        """(n, D) of ascending rows, in ranges that take in small gaps, several at a time."""
+        assert isinstance(self.path, RemoteFile)  # noqa: S101
+        stride, vectors = self._dim * self._type.itemsize, np.empty((len(rows), self._dim), self._type)
+        splits = np.flatnonzero(np.diff(rows) > 1 + GAP_BYTES // stride) + 1
+        runs, most = list[RowArray](), max(1, RANGE_BYTES // stride)
+        for run in np.split(rows, splits):
+            pieces = (run - run[0]) // most
+            runs += np.split(run, np.flatnonzero(np.diff(pieces)) + 1)
+        together, done = max(1, TOGETHER_BYTES // RANGE_BYTES), 0
+        for first in range(0, len(runs), together):
+            some = runs[first : first + together]
+            begins = [self._begin + int(run[0]) * stride for run in some]
+            ends = [self._begin + (int(run[-1]) + 1) * stride for run in some]
+            for run, content in zip(some, self.path.ranges(begins, ends), strict=True):
+                got = np.frombuffer(content, self._type).reshape(-1, self._dim)
+                vectors[done : done + len(run)] = got[run - run[0]]
+                done += len(run)
+        return vectors
 
 
 def _lines(path: Path, part: Part) -> list[str | None]:

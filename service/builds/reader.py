@@ -7,7 +7,11 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from service.builds.block import Block
+from service.builds.remote import RemoteFile
 from service.index.segment import RowArray
+
+File = Path | RemoteFile
+"""What readers open."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Reader(ABC):
 
     unit: ClassVar[str] = "row"
     """What a reject calls its place: a row, from 0, or a line, from 1."""
-    path: Path
+    path: File
 
     @abstractmethod
     def parts(self, size: int) -> list[Part]:

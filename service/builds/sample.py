@@ -57,7 +57,7 @@ def dimension(inputs: Sequence[Input], reading: Reading) -> int:
     """
     reason = "the inputs hold no rows"
     for source in inputs:
-        for block in reading.reader(Path(source.path)).blocks(source.parts[0], LOOKED_AT):
+        for block in reading.reader(source.place).blocks(source.parts[0], LOOKED_AT):
             lengths = Counter(block.lengths[block.lengths > 0].tolist())
             if lengths:
                 return int(lengths.most_common(1)[0][0])
@@ -82,7 +82,7 @@ def drawn(
     """The rows at `chosen` positions over all inputs: input, positions, rows in it, (n, D) prepared vectors."""
     begin = 0
     for source in inputs:
-        reader = reading.reader(Path(source.path))
+        reader = reading.reader(source.place)
         for part in source.parts:
             first, last = np.searchsorted(chosen, (begin + part.start, begin + part.stop))
             if first < last:

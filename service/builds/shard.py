@@ -53,7 +53,7 @@ def encoded(task: Task, codec: Codec) -> bytes:
         BuildError: the input changed since it was surveyed.
     """
     _, source, part, reading, block_rows = task
-    reader = reading.reader(Path(source.path))
+    reader = reading.reader(source.place)
     codes, rows, ids = [np.empty((0, codec.code_bytes), np.uint8)], [np.empty(0, np.int64)], list[str]()
     rejects: list[str] = []
     for block in reader.blocks(part, block_rows):
