@@ -9,9 +9,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 MILVUS := $(VENV)-milvus
 RAY := $(VENV)-ray
+S3 := $(VENV)-s3
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test milvus ray lint docs image clean
+.PHONY: help install demo serve test milvus ray s3 lint docs image clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' Makefile | while IFS='|' read -r target what; do printf '%-14s %s\n' "$$target" "$$what"; done
@@ -52,6 +53,13 @@ ray: install  ## Run the tests of builds and searches on a Ray cluster, likewise
 		$$($(RAY)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/shared.pth
 	@$(RAY)/bin/python -m pip install --quiet "ray[serve]>=2.55,<3"
 	OMP_NUM_THREADS=1 $(RAY)/bin/python -m pytest tests/test_ray.py
+
+s3: install  ## Run the tests of builds in S3, likewise
+	@test -d $(S3) || $(BIN)/python -m venv $(S3)
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
+		$$($(S3)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/shared.pth
+	@$(S3)/bin/python -m pip install --quiet "s3fs>=2025.3" "moto[server]>=5"
+	OMP_NUM_THREADS=1 $(S3)/bin/python -m pytest tests/test_s3.py
 
 lint: install  ## Check format, lint, types, the arrows between packages, Docker files, documentation
 	$(BIN)/ruff format --check .

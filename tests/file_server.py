@@ -46,7 +46,7 @@ class FileServer:
         self.url = f"http://127.0.0.1:{self.server.server_port}"
 
     def _answer(self, request: BaseHTTPRequestHandler) -> None:
-        name = request.path.partition("?")[0].lstrip("/")
+        name = request.path.partition("?")[0].strip("/")
         self.asked.append((request.command, request.path))
         path = self.folder / name
         expected = f"Basic {base64.b64encode(self.user.encode()).decode()}"

@@ -79,7 +79,7 @@ def test_a_build_is_that_of_the_local_files_and_the_next_one_reads_nothing(web: 
     built(f"file://{web.folder}/a.npy", web.folder / "b.parquet", "--output", local, *FAST)
     web.user = "user:secret-word"
     addresses = [
-        f"http://user:secret-word@{web.url[7:]}/{name}?sig=hidden-{name[0]}" for name in ("a.npy", "b.parquet")
+        f"http://user:secret-word@{web.url[7:]}/{name}?sig=veiled-{name[0]}" for name in ("a.npy", "b.parquet")
     ]
     said = built(*addresses, "--output", out, *FAST)
     assert (said["items"], said["rejected"]) == (N, 0)
@@ -90,9 +90,9 @@ def test_a_build_is_that_of_the_local_files_and_the_next_one_reads_nothing(web: 
         assert one.read_bytes() == two.read_bytes()
     assert generation.place(700) == (f"{web.url}/b.parquet", 0)
     assert b"secret-word" not in b"".join(files(out).values())
-    assert b"hidden" not in b"".join(files(out).values())
+    assert b"veiled" not in b"".join(files(out).values())
     web.asked.clear()
-    said = built(*(one.replace("hidden", "tomorrow") for one in addresses), "--output", out, *FAST)
+    said = built(*(one.replace("veiled", "tomorrow") for one in addresses), "--output", out, *FAST)
     assert (said["codec"], said["encoded"]) == ("unchanged", 0)
     assert {method for method, _ in web.asked} == {"HEAD"}
     npy(web.folder / "a.npy", VECTORS[:600])
@@ -125,7 +125,7 @@ def test_a_server_without_ranges_or_etags_is_copied_from(web: FileServer, tmp_pa
 
 def test_a_file_that_changes_goes_or_breaks_off_ends_the_build(web: FileServer, tmp_path: Path) -> None:
     path = npy(web.folder / "a.npy", VECTORS)
-    address = f"http://user:secret-word@{web.url[7:]}/a.npy?sig=hidden"
+    address = f"http://user:secret-word@{web.url[7:]}/a.npy?sig=veiled"
     reading, codec = Reading(), started_codec_of(DIM)
     (source,) = surveyed([RemoteFile(address)], reading, 600, [], lambda _: None)
     tasks = [Task(tmp_path / "shard", source, part, reading, 300) for part in source.parts]
@@ -139,7 +139,7 @@ def test_a_file_that_changes_goes_or_breaks_off_ends_the_build(web: FileServer, 
             encode(tasks[1], codec)
         assert f"{web.url}/a.npy" in str(caught.value)
         assert "secret-word" not in str(caught.value)
-        assert "hidden" not in str(caught.value)
+        assert "veiled" not in str(caught.value)
         return str(caught.value)
 
     web.breaks_after = 10_000

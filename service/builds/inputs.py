@@ -55,8 +55,8 @@ class Input:
         place = self.place
         if isinstance(place, RemoteFile):
             return place.told() == (self.size, self.version)
-        if self.at:
-            return True  # a copy, which is the build's own
+        if self.at:  # a copy, which is the build's own: another machine may not have it
+            return place.exists()
         try:
             stat = place.stat()
         except OSError:
