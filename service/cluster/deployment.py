@@ -15,6 +15,10 @@ from service.errors import ClusterError
 AT_ONCE = 16
 """Requests that a replica is sent before others wait: it searches one after the other."""
 LOOK_SECONDS = 0.5
+THERE = ("RUNNING", "UNHEALTHY")
+"""What Ray calls an application that answers, be it without some of its replicas;"""
+ABSENT = (None, "NOT_STARTED", "DEPLOY_FAILED")
+"""and one that nobody deploys."""
 
 
 class _All:
@@ -47,10 +51,8 @@ class Deployment:
                 field="--shards",
             )
         serve.start(proxy_location="Disabled")
-        while self._status() != "RUNNING":
-            if self._alone():
-                self._deploy(folder, manifest, placement)
-            else:
+        while (status := self._status()) not in THERE:
+            if status not in ABSENT or not self._deployed(folder, manifest, placement):
                 time.sleep(LOOK_SECONDS)
         self.shares = [serve.get_deployment_handle(f"share-{one}", self.name) for one in range(placement.shards)]
 
@@ -62,14 +64,19 @@ class Deployment:
         told = self._serve.status().applications.get(self.name)
         return None if told is None else str(told.status.value)
 
-    def _alone(self) -> bool:
-        """Whether no other process is deploying this build. An actor has its name once only, and ends with its owner:
-        running a deployment twice would replace the replicas of the first.
+    def _deployed(self, folder: Path, manifest: Manifest, placement: Placement) -> bool:
+        """Deploys, unless another process does. An actor has its name once only, and ends with its owner: it is the
+        lock, for to deploy what runs would replace its replicas.
         """
         try:
-            self._lock = self._ray.remote(num_cpus=0)(_Lock).options(name=f"deploying {self.name}").remote()
+            lock = self._ray.remote(num_cpus=0)(_Lock).options(name=f"deploying {self.name}").remote()
         except ValueError:  # the name is taken
             return False
+        try:
+            if self._status() in ABSENT:
+                self._deploy(folder, manifest, placement)
+        finally:
+            self._ray.kill(lock)
         return True
 
     def _deploy(self, folder: Path, manifest: Manifest, placement: Placement) -> None:
@@ -92,8 +99,6 @@ class Deployment:
             raise ClusterError(
                 f"the cluster cannot serve {folder}{told or first_line(error)}", field="--ray"
             ) from error
-        finally:
-            self._ray.kill(self._lock)
 
 
 class _Lock:

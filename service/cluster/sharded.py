@@ -23,6 +23,8 @@ PATIENCE_SECONDS = 1.0
 """For a run where others have answered,"""
 SKEW = 3
 """or as many times as long as they took, if that is more."""
+TURN_SECONDS = 0.02
+"""What is waited for one run before the next is looked at: one that is lost must not hide how soon others answered."""
 POLL_SECONDS = 0.001
 """What is waited for an answer that may be there."""
 LOOK_SECONDS = 1.0
@@ -76,7 +78,7 @@ class ShardedCollection:
         while waiting and not deadline.over:
             for number, asked in list(waiting.items()):
                 try:
-                    found = asked.answer(min(end - time.monotonic(), deadline.left or 0.0))
+                    found = asked.answer(min(end - time.monotonic(), deadline.left or 0.0, TURN_SECONDS))
                 except OutOfTime:
                     del waiting[number]
                     continue
