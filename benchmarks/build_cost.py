@@ -108,8 +108,9 @@ def killed(inputs: Path, home: Path, taken: tuple[str | Path, ...], kills: int) 
     for number in range(kills):
         process = started(inputs, home / f"killed-{number}", *taken)
         time.sleep(float(rng.uniform(0, whole)))
-        cut += process.poll() is None
-        os.killpg(process.pid, signal.SIGKILL)
+        if process.poll() is None:
+            cut += 1
+            os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         built(inputs, home / f"killed-{number}", *taken)
         same += content(home / f"killed-{number}") == expected
