@@ -44,6 +44,11 @@ def cpus(ray: Any) -> int:
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
+def free_cpus(ray: Any) -> int:
+    """Those that nothing has been placed on."""
+    return int(ray.available_resources().get("CPU", 0))
+
+
 def check_version(wanted: str) -> None:
     """Raises ClusterError where this node has another Codewell than the one that asks it."""
     if (own := version("codewell")) != wanted:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from service.builds.manifest import Manifest
-from service.cluster.connection import connected, cpus, first_line
+from service.cluster.connection import connected, cpus, first_line, free_cpus
 from service.cluster.placement import Placement
 from service.cluster.share import Share
 from service.errors import ClusterError
@@ -44,12 +44,6 @@ class Deployment:
         self._serve = serve
         self.replicas = placement.replicas
         self.name = f"codewell-{manifest.generation}-{placement.shards}-{placement.replicas}"
-        needed, there = placement.shards * placement.replicas, cpus(self._ray)
-        if needed > there:
-            raise ClusterError(
-                f"the cluster has {there} CPUs, and {placement.shards} shards of {placement.replicas} take {needed}",
-                field="--shards",
-            )
         serve.start(proxy_location="Disabled")
         while (status := self._status()) not in THERE:
             if status not in ABSENT or not self._deployed(folder, manifest, placement):
@@ -74,10 +68,21 @@ class Deployment:
             return False
         try:
             if self._status() in ABSENT:
+                self._check_room(placement)
                 self._deploy(folder, manifest, placement)
         finally:
             self._ray.kill(lock)
         return True
+
+    def _check_room(self, placement: Placement) -> None:
+        """Ray would wait for it without a word."""
+        needed, free = placement.shards * placement.replicas, free_cpus(self._ray)
+        if needed > free:
+            raise ClusterError(
+                f"{placement.shards} shards of {placement.replicas} take {needed} CPUs, and {free} of the cluster's "
+                f"{cpus(self._ray)} are free; `serve status`, of Ray, says what else is served",
+                field="--shards",
+            )
 
     def _deploy(self, folder: Path, manifest: Manifest, placement: Placement) -> None:
         serve, of = self._serve, placement.shards
