@@ -23,8 +23,16 @@ class Found(NamedTuple):
 
     hits: list[tuple[str, float]]
     """Ids and scores."""
-    partial_reason: str | None
+    cut: str | None
+    """What it had no time for, or whom nobody could ask; none where it was looked for to the end."""
     probed: Probed | None
+    fewer: str | None = None
+    """Why there are fewer hits than were asked for; none where there are not."""
+
+    @property
+    def partial_reason(self) -> str | None:
+        """Why there may be better hits, or more; none where there are not."""
+        return self.cut or self.fewer
 
 
 class ReadOnlyCollection:
@@ -77,7 +85,7 @@ class ReadOnlyCollection:
         there = (rows >= 0) & (scores >= (-np.inf if query.min_score is None else query.min_score))
         ids = [self.generation.id(row) for row in rows[there].tolist()]
         missing = min(plan.k, len(self.generation)) - int((rows >= 0).sum())
-        return Found(list(zip(ids, scores[there].tolist(), strict=True)), cut or why_fewer(plan, missing), probed)
+        return Found(list(zip(ids, scores[there].tolist(), strict=True)), cut, probed, why_fewer(plan, missing))
 
     def _vector(self, query: Query) -> NDArray[np.float32]:
         view, (given, *others) = self.generation.view, (*query.positive, *query.negative)

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 from service.builds.manifest import Manifest
 from service.deadline import Deadline
-from service.errors import CodewellError
 from service.query import Query
 from service.read_only import Found
 
@@ -68,7 +67,7 @@ class Served:
                 self._close_replaced()
                 self._look()
                 self._failed = None
-            except (CodewellError, OSError, ValueError) as error:
+            except Exception as error:  # whatever a folder or a cluster raises, the next look may succeed
                 if self._failed != str(error):  # a folder that is being repaired is looked at again and again
                     log.warning(
                         "the new build of %s cannot be served, going on with the old one: %s", self._folder, error

@@ -197,6 +197,15 @@ def test_shards_answer_as_the_folder_does(cluster: str, local: Path, tmp_path: P
     assert {one["partial_reason"] for one in partial} == {"of 3 shards 1 did not answer (1): their items are missing"}
     assert not [hit for one in partial for hit in one["hits"] if 400 <= int(hit["id"]) < 800]
     assert [len(one["hits"]) for one in answers] == [20] * len(answers)
+    # What somebody else removes from the cluster is not waited for.
+    build = server.get("/collections")["collections"][0]["generation"]
+    removing = f"import ray, ray.serve; ray.init({cluster!r}); ray.serve.delete('codewell-{build}-3-1')"
+    subprocess.run([sys.executable, "-c", removing], env=ENVIRONMENT, check=True, capture_output=True, timeout=120)
+    body = {"vector": QUERIES[0].tolist()}
+    began = time.monotonic()
+    for _ in range(2):
+        assert "no shard answers" in server.post("/search", body, 503)["detail"]
+    assert time.monotonic() - began < 4
     assert server.stop() == 0
     log = server.log.read_text()
     assert "shard 1 does not answer" in log

@@ -20,7 +20,7 @@ from service.builds import shard as shard_module
 from service.builds.generation import Generation
 from service.deadline import Deadline
 from service.errors import OutOfTime
-from service.read_only import ReadOnlyCollection
+from service.read_only import Found, ReadOnlyCollection
 from service.settings import Settings
 from tests.build_files import DIM, VECTORS, N, npy
 from tests.conftest import SERVE, Server, clustered, start_server
@@ -113,7 +113,7 @@ def test_only_what_found_no_place_goes_without_an_answer(folder: Path, places: i
     assert [[one for one, _ in found.hits] for found in (by_scan, other)] == expected.ids
     assert (by_scan.partial_reason, other.partial_reason) == (None, None)
     if places == 1:
-        assert by_buckets == ([], "its time was over: it was not looked for", None)
+        assert by_buckets == Found([], "its time was over: it was not looked for", None)
     else:
         assert (len(by_buckets.hits), by_buckets.partial_reason) == (10, None)
 

@@ -59,6 +59,9 @@ def test_what_one_run_says_is_said_of_all() -> None:
     assert (found.partial_reason, found.probed) == ("its time was over", Probed(2, 8, 100, 0))
     lost = merged(query(QUERIES[0], 3), parts[:1], "of 2 shards 1 did not answer")
     assert (lost.hits, lost.partial_reason) == ([("a", 0.9), ("b", 0.5)], "of 2 shards 1 did not answer")
+    few = [Found([("a", 0.9)], None, None, "2 items too few"), Found([("b", 0.8), ("c", 0.7), ("d", 0.6)], None, None)]
+    assert merged(query(QUERIES[0], 3), few, None).partial_reason is None  # together there are enough
+    assert merged(query(QUERIES[0], 5), few, None).partial_reason == "2 items too few"
     unknown = [parts[0], parts[1]._replace(probed=Probed(2, 5, 60, None))]
     assert merged(query(QUERIES[0]), unknown, None).probed == Probed(2, 8, 100, None)
 
@@ -132,6 +135,6 @@ def test_without_ray_it_says_what_to_install(tmp_path: Path) -> None:
     said = built(source, "--output", tmp_path / "out", "--bytes", "8", "--epochs", "1", "--ray", "auto", code=1)
     assert "pip install 'codewell[ray]'" in said
     run = CliRunner().invoke(app, ["serve", "--generation", str(tmp_path), "--shards", "2"])
-    assert run.exit_code == 2
+    assert (run.exit_code, "--shards" in run.stderr) == (2, True)
     run = CliRunner().invoke(app, ["serve", "--ray", "auto"])
-    assert run.exit_code == 2
+    assert (run.exit_code, "--generation" in run.stderr) == (2, True)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -60,20 +61,12 @@ class NpyReader(Reader):
     def blocks(self, part: Part, size: int, wanted: RowArray | None = None) -> Iterator[Block]:
         """Reads through a memory map, or by ranges; a file that is cut short says so behind its last row."""
         rows = np.arange(part.start, part.stop) if wanted is None else wanted
-        shape = (self._rows, self._dim)
-        matrix: NDArray[Any] | None = np.empty(shape, np.float32)
-        if self._rows:
-            matrix = None
-            if isinstance(self.path, Path):
-                matrix = np.memmap(self.path, self._type, "r", self._begin, shape)
+        path = self.path
+        read = partial(self._fetched, path) if isinstance(path, RemoteFile) else partial(_taken, self._mapped(path))
         ids = None if self._ids is None else _lines(self._ids, part)
         for start in range(0, len(rows), size):
             chosen = rows[start : start + size]
-            whole = chosen[-1] - chosen[0] + 1 == len(chosen)
-            if matrix is None:
-                given = self._fetched(chosen)
-            else:
-                given = matrix[chosen[0] : chosen[-1] + 1] if whole else matrix[chosen]
+            given = read(chosen)
             with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
                 vectors = np.array(given, np.float32)
             named = None if ids is None else [ids[row - part.start] for row in chosen.tolist()]
@@ -82,9 +75,13 @@ class NpyReader(Reader):
             none = np.empty(0, np.int64)
             yield Block(none, None if ids is None else [], np.empty(0, np.float32), none, {self._rows: self._problem})
 
-    def _fetched(self, rows: RowArray) -> NDArray[Any]:
+    def _mapped(self, path: Path) -> NDArray[Any]:
+        """All rows, (rows, D)."""
+        shape = (self._rows, self._dim)
+        return np.memmap(path, self._type, "r", self._begin, shape) if self._rows else np.empty(shape, self._type)
+
+    def _fetched(self, file: RemoteFile, rows: RowArray) -> NDArray[Any]:
         """(n, D) of ascending rows, in ranges that take in small gaps, several at a time."""
-        assert isinstance(self.path, RemoteFile)  # noqa: S101
         stride, vectors = self._dim * self._type.itemsize, np.empty((len(rows), self._dim), self._type)
         splits = np.flatnonzero(np.diff(rows) > 1 + GAP_BYTES // stride) + 1
         runs, most = list[RowArray](), max(1, RANGE_BYTES // stride)
@@ -96,11 +93,17 @@ class NpyReader(Reader):
             some = runs[first : first + together]
             begins = [self._begin + int(run[0]) * stride for run in some]
             ends = [self._begin + (int(run[-1]) + 1) * stride for run in some]
-            for run, content in zip(some, self.path.ranges(begins, ends), strict=True):
+            for run, content in zip(some, file.ranges(begins, ends), strict=True):
                 got = np.frombuffer(content, self._type).reshape(-1, self._dim)
                 vectors[done : done + len(run)] = got[run - run[0]]
                 done += len(run)
         return vectors
+
+
+def _taken(matrix: NDArray[Any], rows: RowArray) -> NDArray[Any]:
+    """(n, D) of ascending rows; a run of them is not copied."""
+    whole = rows[-1] - rows[0] + 1 == len(rows)
+    return matrix[rows[0] : rows[-1] + 1] if whole else matrix[rows]
 
 
 def _lines(path: Path, part: Part) -> list[str | None]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, Literal, NamedTuple, cast
 
 from service.builds.address import scheme, scrubbed, shown
 from service.errors import BuildError
@@ -90,9 +90,8 @@ class RemoteFile:
                 return False
         return True
 
-    def open(self, mode: str = "rb") -> BinaryIO:
+    def open(self, mode: Literal["rb"] = "rb") -> BinaryIO:  # noqa: ARG002 - as a Path is opened
         """To be read in pieces of BUFFER_BYTES."""
-        assert mode == "rb"  # noqa: S101
         return buffered(self.pieces())
 
     def pieces(self) -> "Pieces":

@@ -72,8 +72,13 @@ class ShardedCollection:
     def _answers(self, numbers: Sequence[int], queries: Sequence[Query], deadline: Deadline) -> dict[int, list[Found]]:
         """What each run has found. One that is lost, or takes many times as long as others, is noted as away."""
         handles, twice = self._deployment.shares, self._deployment.replicas > 1
-        waiting = {number: Asked(handles[number], list(queries), deadline, twice) for number in numbers}
-        answers, began, slowest = dict[int, list[Found]](), time.monotonic(), 0.0
+        waiting, answers = dict[int, Asked](), dict[int, list[Found]]()
+        began, slowest = time.monotonic(), 0.0
+        for number in numbers:
+            try:
+                waiting[number] = Asked(handles[number], list(queries), deadline, twice)
+            except ClusterError as error:
+                self._note_away(number, str(error))
         end = began + PATIENCE_SECONDS
         while waiting and not deadline.over:
             for number, asked in list(waiting.items()):
@@ -131,7 +136,11 @@ class Asked:
     """A request to one run, and one to another replica of it where the first does not answer. For one thread."""
 
     def __init__(self, handle: Any, queries: list[Query], deadline: Deadline, twice: bool) -> None:
-        """`twice` where there are several replicas."""
+        """`twice` where there are several replicas.
+
+        Raises:
+            ClusterError: the run is not on the cluster any more.
+        """
         self._handle = handle
         self._queries = queries
         self._deadline = deadline
@@ -171,7 +180,10 @@ class Asked:
         """Asks another replica as well; false where that was done, or there is none."""
         if not self._twice or len(self._asked) + self._lost > 1:
             return False
-        self._asked.append(self._ask())
+        try:
+            self._asked.append(self._ask())
+        except ClusterError:
+            return False
         return True
 
     def cancel(self) -> None:
@@ -180,14 +192,24 @@ class Asked:
             one.cancel()
 
     def _ask(self) -> Any:
-        return self._handle.search.remote(self._queries, self._deadline.left)
+        from ray.exceptions import RayError
+        from ray.serve.exceptions import RayServeException
+
+        try:
+            return self._handle.search.remote(self._queries, self._deadline.left)
+        except (RayError, RayServeException) as error:
+            raise ClusterError(first_line(error)) from error
 
 
 def merged(query: Query, parts: Sequence[Found], why: str | None) -> Found:
-    """The k best of all parts; of equal scores those of the earlier part, whose rows are older."""
+    """The k best of all parts; of equal scores those of the earlier part, whose rows are older. That one part has fewer
+    than k is said only where all together have.
+    """
     hits = sorted((hit for part in parts for hit in part.hits), key=lambda hit: -hit[1])[: query.plan.k]
-    reasons = [why, *(part.partial_reason for part in parts)]
-    return Found(hits, next((one for one in reasons if one is not None), None), _added(part.probed for part in parts))
+    cut = next((one for one in (why, *(part.cut for part in parts)) if one is not None), None)
+    fewer = next((part.fewer for part in parts if part.fewer is not None), None)
+    probed = _added(part.probed for part in parts)
+    return Found(hits, cut, probed, fewer if len(hits) < query.plan.k else None)
 
 
 def _added(parts: Iterable[Probed | None]) -> Probed | None:
