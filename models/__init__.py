@@ -47,6 +47,7 @@ from models.metric import (
 from models.prefix import PREFIXED, cut, cut_config
 from models.residual_codec import ResidualCodec
 from models.space import FloatSpace, ProductSpace, ScalarSpace, Space, SparseSpace
+from models.spread import spread
 from models.training_config import TrainingConfig
 
 if TYPE_CHECKING:
@@ -152,6 +153,7 @@ __all__ = [
     "prepared",
     "recall",
     "score_matrix",
+    "spread",
     "top",
     "train",
     "vectors_within",

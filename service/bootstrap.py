@@ -12,10 +12,10 @@ from service.generations import Generations
 from service.jobs import Jobs
 from service.keeper import Keeper
 from service.keys import Keys
+from service.lookout import Lookout
 from service.metrics import Metrics
 from service.poller import Poller
 from service.profile import Profile
-from service.retraining import Retraining
 from service.runner import Runner
 from service.scrape import Scrape
 from service.settings import Settings
@@ -58,7 +58,7 @@ class Codewell:
         self.keys = Keys(self.database)
         self.generations = Generations(self.database)
         self._runner = Runner(settings, self.database, self.jobs)
-        self._retraining = Retraining(settings, self.catalog, self.jobs)
+        self._lookout = Lookout(settings, self.catalog, self.jobs, self.metrics)
         self.views = Views(self.catalog, self.metrics)
         self.scrape = Scrape(self.database, self.metrics, self.views)
         self.warming = Warming(self.catalog, snapshots)
@@ -72,7 +72,7 @@ class Codewell:
         ):  # a worker's supervisor has: it must start while the database is away
             schema.upgrade(self.database)
         self._runner.start()
-        self._retraining.start()
+        self._lookout.start()
         self._poller.start()
         self.warming.start()
         if self._keeper is not None:
@@ -83,7 +83,7 @@ class Codewell:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.warming.stop()
-        self._retraining.stop()
+        self._lookout.stop()
         self._poller.stop()
         if self._keeper is not None:
             self._keeper.stop()

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from models import Codec
+from models import Codec, spread
 from service import drift
 from service.certificate import certify, latency
 from service.contract import ContractSpec
@@ -104,7 +104,7 @@ class Candidate:
         least = {} if contract is None else contract.recalls
         certificate = certify(asked, len(view), stages, least, most_oversample)
         certificate |= latency(asked, certificate, self._originals)
-        certificate["drift"] = self._reference(last)
+        certificate["drift"] = self._reference(last, view)
         certificate["disk_bytes"] = {
             "code": self.codec.code_bytes,
             "original": self._originals_kept.bytes_of(self._dim),
@@ -133,14 +133,15 @@ class Candidate:
         self.encode((0.97, 0.98))  # most of what came while measuring
         self._swap.publish(self.codec, self.id, self._last, GenerationState.BUILDING, certificate, spec)
 
-    def _reference(self, last: int) -> dict[str, Any]:
-        """What items that come after the row `last` are held against."""
+    def _reference(self, last: int, view: View) -> dict[str, Any]:
+        """What items that come after the row `last` are held against, and how the codes of the view are spread."""
         with self._database.reading() as session:
             known = payload.some_codes(session, self.id, last, drift.PAGES, drift.PAGE)
         others = [code for row, code in known.items() if row not in self._held_out.rows]
         codes = np.frombuffer(b"".join(others), np.uint8).reshape(len(others), -1)
         own = self.codec.encode(self._held_out.vectors)
-        return {"after_row": last, **drift.figures(self.codec, self._held_out.vectors, own, codes)}
+        spreads = spread(self.codec, view.some_codes(drift.CODES))
+        return {"after_row": last, "spread": spreads, **drift.figures(self.codec, self._held_out.vectors, own, codes)}
 
     def _originals(self, rows: RowArray) -> Mapping[int, bytes]:
         with self._database.reading() as session:

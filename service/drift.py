@@ -1,7 +1,7 @@
-"""Whether new items are still like those that a codec was certified on. Knows no SQL and no HTTP."""
+"""Whether new items, and queries, are still like what a codec was certified on. Knows no SQL and no HTTP."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -18,6 +18,8 @@ DRIFTING, STALE = 0.5, 0.8
 """Shifts of a mean in standard deviations: a medium and a large effect (Cohen, 1988)."""
 SURE = 3.0
 """Standard errors that a shift is beyond, or it is chance."""
+CODES = 20_000
+"""Codes whose spread is looked at, evenly spaced over the live ones."""
 
 
 class Freshness(StrEnum):
@@ -29,16 +31,38 @@ class Freshness(StrEnum):
     """Trained on items of another kind: train again."""
 
 
+class Shift(NamedTuple):
+    """How far vectors are from the items of the certificate."""
+
+    status: Freshness
+    vectors: int
+    """That were looked at."""
+    shifts: Mapping[str, float]
+    """In standard deviations of the certificate's items: of the squared reconstruction error, but for queries, and of
+    the score of the nearest among known codes."""
+
+
+class Spread(NamedTuple):
+    """How evenly codes use what they could, by the names of `models.spread`."""
+
+    certified: Mapping[str, float]
+    now: Mapping[str, float]
+
+
 @dataclass(frozen=True)
 class Drift:
-    """How far the newest items are from those of the certificate."""
+    """How far the newest items are from those of the certificate; and beside it, which decide nothing, the newest
+    queries that this process answered, and all live codes.
+    """
 
     status: Freshness
     items: int
     """New ones that were looked at."""
     shifts: Mapping[str, float]
-    """In standard deviations of the certificate's items: of the squared reconstruction error, and of the score of the
-    nearest among known codes."""
+    queries: Shift | None = None
+    """None before enough came."""
+    codes: Spread = field(default_factory=lambda: Spread({}, {}))
+    """Empty now where nobody has searched yet: what is not loaded is not looked at."""
 
 
 class Look(NamedTuple):
@@ -54,24 +78,29 @@ def figures(codec: Codec, vectors: Vectors, codes: Codes, known: Codes) -> dict[
 
     Their mean and standard deviation; as it stands in a certificate.
     """
-    decoded, others = (codec.decode(some.copy()) for some in (codes, known))  # torch reads no buffers of bytes
-    errors = np.square(vectors - decoded).sum(axis=1)
-    nearest = exact_neighbours(others, vectors, 1, codec.metric).scores[:, 0]
-    return {"items": len(vectors), "error": _spread(errors), "nearest": _spread(nearest)}
+    errors = np.square(vectors - codec.decode(codes.copy())).sum(axis=1)  # torch reads no buffers of bytes
+    return {"error": _spread(errors), **query_figures(codec, vectors, known)}
 
 
-def compared(certified: Mapping[str, Any], now: Mapping[str, Any]) -> Drift:
-    """New items' figures against those of the certificate."""
+def query_figures(codec: Codec, vectors: Vectors, known: Codes) -> dict[str, Any]:
+    """The same of (q, D) queries, which are never encoded: nobody asks how well a code would keep them."""
+    nearest = exact_neighbours(codec.decode(known.copy()), vectors, 1, codec.metric).scores[:, 0]
+    return {"items": len(vectors), "nearest": _spread(nearest)}
+
+
+def compared(certified: Mapping[str, Any], now: Mapping[str, Any]) -> Shift:
+    """The figures of new items, or queries, against those of the certificate."""
     chance = SURE * np.sqrt(1 / certified["items"] + 1 / max(1, now["items"]))
     shifts = {
         name: (now[name]["mean"] - certified[name]["mean"]) / max(certified[name]["std"], 1e-12)
         for name in ("error", "nearest")
+        if name in now
     }
     most = max(map(abs, shifts.values()))
     status = Freshness.FRESH
     if now["items"] >= FEWEST_NEW and most > chance:
         status = Freshness.STALE if most >= STALE else Freshness.DRIFTING if most >= DRIFTING else status
-    return Drift(status, now["items"], {name: round(shift, 3) for name, shift in shifts.items()})
+    return Shift(status, now["items"], {name: round(shift, 3) for name, shift in shifts.items()})
 
 
 def _spread(values: NDArray[np.float32]) -> dict[str, float]:

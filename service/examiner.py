@@ -1,13 +1,27 @@
 """What one collection loses of the true neighbours, measured on its own live items. Writes nothing; knows no HTTP."""
 
 import time
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from sqlalchemy.orm import Session
 
-from models import prepared
-from service.drift import FEWEST_NEW, NEW, PAGE, PAGES, Drift, Freshness, Look, figures
+from models import Codec, Codes, prepared, spread
+from service.drift import (
+    CODES,
+    FEWEST_NEW,
+    NEW,
+    PAGE,
+    PAGES,
+    Drift,
+    Freshness,
+    Look,
+    Shift,
+    Spread,
+    figures,
+    query_figures,
+)
 from service.drift import compared as compared_drift
 from service.errors import OriginalsDropped, TooFewItems
 from service.filter import Filter
@@ -25,12 +39,24 @@ FEWEST = 50
 """Items of which some can be asked for and ten others found."""
 ASKED_SHARE = 5
 """One in so many is asked for, at most."""
+BESIDE_SECONDS = 60
+"""Between two looks at queries and all codes, of which nothing is decided."""
+
+
+class Beside(NamedTuple):
+    """What was seen beside the items, of which generation, and when."""
+
+    generation_id: int
+    at: float
+    queries: Shift | None
+    codes: Spread
 
 
 class Examiner(Searcher):
     """Thread-safe. What it answers comes from immutable views that follow the log."""
 
     _look: Look | None = None
+    _beside: Beside | None = None
 
     def drift(self) -> Drift | None:
         """How far the newest items are from those that the published codec was certified on; none: unknown."""
@@ -38,10 +64,10 @@ class Examiner(Searcher):
         return None if look is None else look.drift
 
     def looked(self) -> Look | None:
-        """The last look at the drift of the newest items.
+        """The last look at the drift of the newest items, and at queries and codes.
 
-        Looked at anew after so many changes as say anything; none where nothing is published, or the vectors of new
-        items are dropped.
+        Items are looked at anew after so many changes as say anything; none where nothing is published, or the vectors
+        of new items are dropped.
         """
         with self._database.reading() as session:
             row, before = self._row(session), self._look
@@ -50,24 +76,47 @@ class Examiner(Searcher):
                 return None
             if before is None or before.generation_id != generation.id or row.seq - before.seq >= FEWEST_NEW:
                 self._look = before = Look(generation.id, row.seq, self._drifted(session, generation))
-            return before
+            beside = self._looked_beside(session, generation)
+            return before._replace(drift=replace(before.drift, queries=beside.queries, codes=beside.codes))
+
+    def _looked_beside(self, session: Session, generation: GenerationRow) -> Beside:
+        before, now = self._beside, time.monotonic()
+        if before is not None and before.generation_id == generation.id:
+            first = before.queries is None and self._recent.count >= FEWEST_NEW
+            if not first and now - before.at < BESIDE_SECONDS:
+                return before
+        self._beside = before = Beside(generation.id, now, *self._seen_beside(session, generation))
+        return before
+
+    def _seen_beside(self, session: Session, generation: GenerationRow) -> tuple[Shift | None, Spread]:
+        certified, codec = generation.certificate["drift"], self.follower.codec(session, generation.id)
+        vectors, shift = self._recent.vectors(self.dim), None
+        if len(vectors) >= FEWEST_NEW and len(known := self._known(session, generation, codec)):
+            asked = query_figures(codec, prepared(vectors, self.metric), known)
+            shift = compared_drift(certified, asked)
+        view, now = self.follower.loaded, dict[str, float]()
+        if view is not None and view.generation_id == generation.id and len(codes := view.some_codes(CODES)) > 1:
+            now = spread(codec, codes)
+        return shift, Spread(certified.get("spread", {}), now)
+
+    def _known(self, session: Session, generation: GenerationRow, codec: Codec) -> Codes:
+        after = generation.certificate["drift"]["after_row"]
+        return payload_codes(codec, list(payload.some_codes(session, generation.id, after, PAGES, PAGE).values()))
 
     def _drifted(self, session: Session, generation: GenerationRow) -> Drift:
-        certified = generation.certificate["drift"]
-        after = certified["after_row"]
-        rows = payload.newest_rows(session, self.id, after, NEW)
-        known = payload.some_codes(session, generation.id, after, PAGES, PAGE)
-        if len(rows) < FEWEST_NEW or not known:
+        certified, codec = generation.certificate["drift"], self.follower.codec(session, generation.id)
+        rows = payload.newest_rows(session, self.id, certified["after_row"], NEW)
+        known = self._known(session, generation, codec)
+        if len(rows) < FEWEST_NEW or not len(known):
             return Drift(Freshness.FRESH, len(rows), {})
         stored, codes = (
             payload.vectors_by_row(session, self.id, rows),
             payload.codes_by_row(session, generation.id, rows),
         )
-        codec = self.follower.codec(session, generation.id)
         both = [row for row in rows if row in codes]
         vectors = prepared(decoded([stored[row] for row in both], self.dim), self.metric)
-        own, others = payload_codes(codec, [codes[row] for row in both]), payload_codes(codec, list(known.values()))
-        return compared_drift(certified, figures(codec, vectors, own, others))
+        own = payload_codes(codec, [codes[row] for row in both])
+        return Drift(*compared_drift(certified, figures(codec, vectors, own, known)))
 
     def losses(
         self, kind: IndexKind, wanted: Filter | None, queries: int, seconds: float, most_oversample: int

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client import Metric as Family
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from service.drift import Drift, Freshness
 from service.profile import Operation, Profile
 
 SHARED = "PROMETHEUS_MULTIPROC_DIR"
@@ -25,8 +26,8 @@ LONG_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 CANDIDATES = ("codes", "chosen", "shortlist", "worded", "originals")
 """The counts of a search's profile that say how much was looked at."""
 M = TypeVar("M", Counter, Histogram)
-NEVER = float("inf")
-Merged = Literal["livesum", "livemin", "livemax"]
+NEVER, UNKNOWN = float("inf"), float("nan")
+Merged = Literal["livesum", "livemin", "livemax", "livemostrecent"]
 """What a number is of those that the living processes have."""
 
 
@@ -71,7 +72,23 @@ class Metrics:
         self._mapped = self._gauge(
             "view_mapped_bytes", "Codes in a file that processes map and share", "livemax", "collection"
         )
+        self._drift_status = self._gauge(
+            "drift_status", "Of the newest items: 0 fresh, 1 drifting, 2 stale", "livemostrecent", "collection"
+        )
+        self._drift_shift = self._gauge(
+            "drift_shift",
+            "How far the newest items, or queries, are from the certificate's, in standard deviations",
+            "livemostrecent",
+            "collection",
+            "of",
+            "figure",
+        )
+        self._code_spread = self._gauge(
+            "code_spread", "How evenly the codes use what they could", "livemostrecent", "collection", "figure"
+        )
         self._series: dict[tuple[Counter | Histogram, tuple[str, ...]], Counter | Histogram] = {}
+        self._drifts: dict[str, set[tuple[Gauge, tuple[str, ...]]]] = {}
+        """By collection, the series that were told of it last."""
         self._known: set[str] = set()
         self._lock = Lock()
         self._workers.set(1)
@@ -123,6 +140,26 @@ class Metrics:
             for view, number in ram.items():
                 self._ram.labels(collection, view).set(number)
             self._mapped.labels(collection).set(mapped)
+
+    def drifted(self, collection: str, drift: Drift | None) -> None:
+        """How far the newest items and queries are from the certificate, and how its codes are spread now; what is not
+        known any more is UNKNOWN, for a series cannot be taken back.
+        """
+        if self._bounded(collection) == OTHERS:
+            return
+        told: dict[tuple[Gauge, tuple[str, ...]], float] = {}
+        if drift is not None:
+            told[self._drift_status, (collection,)] = list(Freshness).index(drift.status)
+            asked = {} if drift.queries is None else drift.queries.shifts
+            for of, shifts in (("items", drift.shifts), ("queries", asked)):
+                told |= {(self._drift_shift, (collection, of, figure)): shift for figure, shift in shifts.items()}
+            spread = drift.codes.now
+            told |= {(self._code_spread, (collection, figure)): value for figure, value in spread.items()}
+        for gauge, labels in self._drifts.get(collection, set()) - told.keys():
+            gauge.labels(*labels).set(UNKNOWN)
+        for (gauge, labels), value in told.items():
+            gauge.labels(*labels).set(value)
+        self._drifts[collection] = set(told)
 
     # ------------------------------------------------------------------ what is scraped
 

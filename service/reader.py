@@ -24,6 +24,7 @@ from service.item import checked_vector
 from service.originals import Originals, decoded
 from service.profile import Observer, unobserved
 from service.query import Hit
+from service.recent import RecentQueries
 from service.snapshots import Snapshots
 from service.store import payload, store
 from service.store.database import Database
@@ -80,6 +81,7 @@ class Reader:
         self._computing = computing
         self._max_chunks = max_chunks
         self._observe = observe
+        self._recent = RecentQueries()
         self.follower = Follower(row, database, snapshots, waiting)
         self._filters = FilterFollower(row.id, row.name, database)
         self._words = TextFollower(row.id, row.name, database)

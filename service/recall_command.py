@@ -62,3 +62,5 @@ def _print(told: Mapping[str, Any]) -> None:
     typer.echo(shown(told["sentence"], 1_000))
     if (drift := told["drift"]) is not None:
         typer.echo(f"new items: {drift['status']}, {drift['items']:,} looked at")
+        if (asked := drift["queries"]) is not None:
+            typer.echo(f"queries: {asked['status']}, {asked['queries']:,} looked at")

@@ -1,5 +1,6 @@
 """What Prometheus is told at one scrape: what processes counted, and what the database says. Knows no HTTP."""
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
@@ -23,6 +24,7 @@ APPLIED, BEHIND, POLLED = (
     f"codewell_view_{name}" for name in ("applied_seq", "behind_since_timestamp_seconds", "polled_timestamp_seconds")
 )
 OF_VIEWS = (APPLIED, BEHIND, "codewell_view_ram_bytes", "codewell_view_mapped_bytes")
+OF_CODECS = ("codewell_drift_status", "codewell_drift_shift", "codewell_code_spread")
 """Of these no series is told whose collection was deleted: a process cannot take one back."""
 
 
@@ -67,8 +69,10 @@ class Scrape(Collector):
         yield _gauge("database_up", "Whether the database answers", [((), int(told is not None))])
         names = None if told is None else {held.name for held in told.held}
         for family in families:
-            if family.name in OF_VIEWS and names is not None:
+            if family.name in OF_VIEWS + OF_CODECS and names is not None:
                 family.samples = [sample for sample in family.samples if sample.labels["collection"] in names]
+            if family.name in OF_CODECS:
+                family.samples = [sample for sample in family.samples if not math.isnan(sample.value)]
             if family.name in OF_VIEWS[:2]:
                 family.samples = [sample for sample in family.samples if sample.value != float("inf")]
             if family.name != BEHIND:

@@ -161,6 +161,8 @@ class Searcher(Reader):
                 asked_for = "boost" if query.boost else "suppress"
                 latents = self._latents(view, f"{query.field}{asked_for}")
                 point = latents.steered(point, query.boost, query.suppress, query.field)
+            elif query.mode is not Mode.TEXT and not own and len(query.positive) == 1 and not query.negative:
+                self._recent.add(point)  # what a user looks for, not more of the items themselves
             asked.append(Asked(query, point, own, warning))
             start = end
         return asked

@@ -181,7 +181,10 @@ def test_a_codec_that_nobody_named_is_planned_for_and_kept(
 
 
 def check_drift(server: Server) -> None:
-    assert server.get("/collections/auto")["drift"] == {"status": "fresh", "items": 0, "shifts": {}}
+    none, certified = server.get("/collections/auto")["drift"], server.get("/collections/auto/certificate")
+    spread = certified["certificate"]["drift"]["spread"]
+    assert none.pop("codes")["certified"] == spread, spread
+    assert none == {"status": "fresh", "items": 0, "shifts": {}, "queries": None}
 
     def drift(vectors: Any) -> Any:
         server.post("/ingest", {"collection": "auto", "items": [{"vector": row.tolist()} for row in vectors]})
@@ -196,6 +199,10 @@ def check_drift(server: Server) -> None:
     assert other["shifts"]["error"] > 0.8
     assert drift(VECTORS[:1])["items"] == 500  # not looked at anew
     assert server.get("/collections")["collections"][0]["drift"] is None
+    for vector in clustered(60, DIM, seed=5):
+        server.post("/search", {"collection": "auto", "vector": vector.tolist(), "k": 1})
+    asked = server.get("/collections/auto")["drift"]["queries"]
+    assert (asked["status"], asked["queries"], list(asked["shifts"])) == ("fresh", 60, ["nearest"])
 
 
 def check_recall(server: Server) -> None:

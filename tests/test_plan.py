@@ -1,4 +1,4 @@
-"""What a plan tries, chooses and says; drift's thresholds. Nothing is trained."""
+"""What a plan tries, chooses and says. Nothing is trained."""
 
 from typing import Any
 
@@ -9,7 +9,6 @@ from models import Estimate, Metric
 from service.codec_spec import codec_spec
 from service.compare.comparison import Candidate, candidates
 from service.compare.vectors import Sample
-from service.drift import Freshness, compared
 from service.planning.contenders import grid, ladder, rivals, scout
 from service.planning.plan import Plan
 from service.planning.point import Found, Point, Trial
@@ -112,20 +111,3 @@ def test_recall_is_that_of_the_shortlist_or_of_its_best_codes() -> None:
     assert found.recall(2, 2, Stage.RESCORE).tolist() == [1.0]
     assert found.recall(3, 1, Stage.REFINE).tolist() == [2 / 3]  # 5, 1 and 3
     assert found.recall(1, 3, Stage.REFINE).tolist() == [1.0]
-
-
-def test_a_shift_is_drift_where_it_is_large_and_no_chance() -> None:
-    certified = {"items": 500, "error": {"mean": 1.0, "std": 0.2}, "nearest": {"mean": 0.8, "std": 0.1}}
-
-    def now(items: int, error: float, nearest: float) -> Freshness:
-        figures = {"items": items, "error": {"mean": error, "std": 1}, "nearest": {"mean": nearest, "std": 1}}
-        return compared(certified, figures).status
-
-    assert now(500, 1.05, 0.78) is Freshness.FRESH
-    assert now(500, 1.12, 0.8) is Freshness.DRIFTING
-    assert now(500, 1.0, 0.7) is Freshness.STALE
-    assert now(500, 0.8, 0.8) is Freshness.STALE  # easier than what it was certified on is another kind, too
-    assert now(49, 9.0, 0.8) is Freshness.FRESH
-    figures = {"items": 60, "error": {"mean": 1.17, "std": 1}, "nearest": {"mean": 0.8, "std": 1}}
-    assert compared({**certified, "items": 20}, figures).status is Freshness.STALE
-    assert compared({**certified, "items": 10}, figures).status is Freshness.FRESH  # 0.85 of 1.02

@@ -12,9 +12,9 @@ from models import Vectors
 from service.drift import Drift, Freshness, Look
 from service.errors import OriginalsDropped
 from service.jobs import JobKind, Jobs, JobState
+from service.lookout import LOOK_SECONDS
 from service.originals import Originals
 from service.retrain import RetrainSpec
-from service.retraining import LOOK_SECONDS
 from service.store import schema
 from service.store.database import Database
 from service.store.tables import CollectionRow
@@ -171,6 +171,9 @@ def test_shifted_items_train_once_and_more_of_the_same_do_not(new_server: Callab
     far = (rng.standard_normal((100, DIM)) * 5 * VECTORS.std()).astype(np.float32)
     assert ingested(far) == "stale"
     assert len(jobs()) == 2, "at most once in 24 hours"
+    told = server.metrics()
+    assert told['codewell_drift_status{collection="c"}'] == 2
+    assert told['codewell_drift_shift{collection="c",figure="error",of="items"}'] > 0.8
     server.client.patch("/collections/c", json={"retrain": {"when": "stale", "at_most_every_hours": 0.0001}})
     last = jobs(least=3)[0]
     assert last["reason"]["seq"] == 1_200

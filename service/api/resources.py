@@ -55,6 +55,25 @@ class CollectionIn(Strict):
         return self.codec or (AutoSpec(kind="auto") if plans else DenseSpec())
 
 
+class QueryDriftOut(BaseModel):
+    """The newest queries, held against the items that the codec was certified on."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    status: Freshness
+    vectors: int = Field(serialization_alias="queries", description="That were looked at, 200 at most")
+    shifts: dict[str, float] = Field(description="In standard deviations: of the score of the nearest known code")
+
+
+class SpreadOut(BaseModel):
+    """How evenly the codes use what they could: figures by the codec's kind."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    certified: dict[str, float] = Field(description="When the codec was published")
+    now: dict[str, float] = Field(description="Of the live codes; nothing before somebody searches")
+
+
 class DriftOut(BaseModel):
     """The newest items, held against those that the codec was certified on."""
 
@@ -65,6 +84,10 @@ class DriftOut(BaseModel):
     shifts: dict[str, float] = Field(
         description="In standard deviations: of the reconstruction error, and of the score of the nearest known code"
     )
+    queries: QueryDriftOut | None = Field(
+        description="Of the newest queries that the answering process was asked; null before there were 50"
+    )
+    codes: SpreadOut
 
 
 class CollectionOut(BaseModel):

@@ -103,7 +103,7 @@ class Segment:
         if not len(self):
             return np.zeros(len(rows), np.bool_)
         slots = self.slots(rows)
-        return (slots >= 0) & (self.live[slots // 8] >> (slots % 8) & 1).astype(np.bool_)
+        return (slots >= 0) & self._live(slots)
 
     def without(self, rows: RowArray) -> "Segment":
         """The same segment with `rows` dead; itself where none of them is here and live."""
@@ -131,9 +131,17 @@ class Segment:
         table[rows[(rows >= first) & (rows < first + span)] - first] = True
         return self._with(self._alive() & table[self.rows - first])
 
+    def some_codes(self, most: int) -> Codes:
+        """(n, code_bytes) codes of the live among `most` evenly spaced slots."""
+        slots = np.linspace(0, len(self) - 1, most).astype(np.int64)  # of none where there are none
+        return self.codes[slots[self._live(slots)]]
+
     def live_slots(self) -> NDArray[np.int64]:
         """Slots of the live rows, ascending."""
         return np.flatnonzero(self._alive())
+
+    def _live(self, slots: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return (self.live[slots // 8] >> (slots % 8) & 1).astype(np.bool_)
 
     def _alive(self) -> NDArray[np.bool_]:
         return np.unpackbits(self.live, count=len(self), bitorder="little").view(np.bool_)

@@ -147,6 +147,11 @@ class View:
         """
         return np.maximum(self.base.scores(queries, rows), self.tail.scores(queries, rows))
 
+    def some_codes(self, most: int) -> Codes:
+        """(n, code_bytes) codes of live rows, evenly spaced over base and tail; about `most`, or all."""
+        share = min(1, most / max(1, len(self.base) + len(self.tail)))
+        return np.concatenate([segment.some_codes(round(share * len(segment))) for segment in (self.base, self.tail)])
+
     def codes_of(self, rows: RowArray) -> Codes:
         """Codes of rows that a search of this view returned, zeros for -1. Any shape to (..., code_bytes)."""
         codes = np.zeros((*rows.shape, self.codec.code_bytes), np.uint8)

@@ -1,4 +1,4 @@
-"""Begins trainings that a collection's policy asks for. Knows no HTTP, and no training: that is the job's."""
+"""Looks how far items and queries have drifted: tells the metrics, and begins what a policy asks for. Knows no HTTP."""
 
 import logging
 import time
@@ -9,29 +9,34 @@ from service.catalog import Catalog
 from service.errors import CollectionNotFound
 from service.files import locked
 from service.jobs import Jobs
+from service.metrics import Metrics
 from service.retrain import RetrainSpec
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 2
+EVERYTHING_SECONDS = 60
+"""Between two looks at collections without a policy, for nobody waits for their figures."""
 
 
-class Retraining:
-    """A thread that looks how far new items have drifted, of the collections that have a policy.
+class Lookout:
+    """A thread that looks at the drift of the collections that have a policy, and of those that are in use here.
 
     Of the processes over one folder of jobs the one with the lock looks. Those of other machines look as well: that
-    one job begins is for the database to say.
+    one training begins is for the database to say.
     """
 
-    def __init__(self, settings: Settings, catalog: Catalog, jobs: Jobs) -> None:
-        self._path = settings.jobs_dir / "retraining.lock"
+    def __init__(self, settings: Settings, catalog: Catalog, jobs: Jobs, metrics: Metrics) -> None:
+        self._path = settings.jobs_dir / "lookout.lock"
         self._catalog = catalog
         self._jobs = jobs
+        self._metrics = metrics
         self._lock: IO[str] | None = None
         self._stopping = Event()
         self._failing: set[str] = set()
-        self._thread = Thread(target=self._run, name="retraining", daemon=True)
+        self._everything_at = 0.0
+        self._thread = Thread(target=self._run, name="lookout", daemon=True)
 
     def start(self) -> None:
         """Begins to look."""
@@ -60,9 +65,14 @@ class Retraining:
                 failed = True
 
     def _look(self) -> None:
-        for name, policy in self._catalog.retrained().items():
+        policies = self._catalog.retrained()
+        names = set(policies)
+        if time.monotonic() >= self._everything_at:
+            self._everything_at = time.monotonic() + EVERYTHING_SECONDS
+            names |= {collection.name for collection in self._catalog.opened()}
+        for name in names:
             try:
-                self._retrain(name, policy)
+                self._look_at(name, policies.get(name))
                 self._failing.discard(name)
             except CollectionNotFound:
                 continue  # deleted meanwhile
@@ -72,10 +82,11 @@ class Retraining:
                     log.exception("could not look for drift in %s; going on trying", name)
                 self._failing.add(name)
 
-    def _retrain(self, name: str, policy: RetrainSpec) -> None:
+    def _look_at(self, name: str, policy: RetrainSpec | None) -> None:
         collection = self._catalog.open(name)
         look = collection.looked()  # reads items only where enough of them have changed
-        if look is None or not policy.is_met(look.drift):
+        self._metrics.drifted(name, None if look is None else look.drift)
+        if look is None or policy is None or not policy.is_met(look.drift):
             return
         if (job_id := self._jobs.submit_retraining(collection.id, look, time.time())) is not None:
             log.info("job %s trains %s again: its newest items are %s", job_id, name, look.drift.status)
