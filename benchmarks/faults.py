@@ -9,6 +9,9 @@ one of these, in turns:
     server      SIGKILL to the server with its workers and jobs; it is started again
     worker      SIGKILL to one worker; the supervisor replaces it, requests go on at the other
     snapshot    as `server`, and a byte of a snapshot of codes is changed before the start
+    commit, rename, swap
+                one process of the server, be it a worker or a job, is killed by itself right before or right after it
+                commits, renames what it wrote beside, or swaps to another codec (benchmarks/dying.py); then the server
     database    SIGKILL to PostgreSQL and its children, started again after a moment (`--database postgresql` only)
     both        SIGKILL to server and PostgreSQL
     full disk   the disk is filled for half a second (`--disk` only: a folder on a small file system that may be filled)
@@ -27,7 +30,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
@@ -42,8 +45,18 @@ WRITERS, READERS, WORKERS = 4, 2, 2
 LONGEST_SECONDS = 1.5
 AWAY_SECONDS = 0.3
 FULL_SECONDS = 0.5
+LATEST = {"commit": 40, "rename": 6, "swap": 1}
+"""Passings of a point among which one is drawn: so many come within seconds, in some process."""
+LONGEST_WAIT = 20
+"""Seconds for a process to come to its point."""
 WRONG = ("lost", "other content", "other vector", "torn", "came back", "unknown", "not found")
-COLUMNS = ("rounds", "acknowledged", "items", "searches", "unanswered", "503", "507", "errors", *WRONG)
+COLUMNS = ("rounds", "died there", "acknowledged", "items", "searches", "unanswered", "503", "507", "errors", *WRONG)
+
+
+class DyingServer(Server):
+    """Of which one process kills itself where DYING says."""
+
+    program = "benchmarks.dying"
 
 
 class Trial:
@@ -74,15 +87,22 @@ class Trial:
     def faults(self) -> list[str]:
         """Those that can be done here."""
         with_postgres = ["database", "both"] if self._postgres is not None else []
-        return ["server", "worker", "snapshot", *with_postgres, *(["full disk"] if self._disk is not None else [])]
+        with_disk = ["full disk"] if self._disk is not None else []
+        return ["server", "worker", "snapshot", *LATEST, *with_postgres, *with_disk]
 
     def round(self, fault: str) -> Counter[str]:
         """Load, the fault in the midst of it, and what is wrong afterwards."""
         before = sum((writer.seen for writer in self.writers), Counter[str]())
         reads: Counter[str] = Counter()
+        once = self._folder / f"died-{sum(seen['rounds'] for seen in self.seen.values())}"
+        if fault in LATEST:
+            self.server.stop()
+            at = f"{fault}:{self._rng.choice(('before', 'after'))}:{self._rng.integers(1, LATEST[fault] + 1)}"
+            self.server = self._started({"DYING": at, "DYING_ONCE": str(once)})
         with self._load(reads):
             time.sleep(float(self._rng.uniform(0.05, LONGEST_SECONDS)))
-            self._do(fault)
+            self._do(fault, once)
+        reads["died there"] = int(once.exists())
         if self.server.process.poll() is not None:
             if fault == "snapshot":
                 self._damage()
@@ -101,8 +121,11 @@ class Trial:
             command, env=environment, capture_output=True, text=True, check=False
         ).stdout.splitlines()[-1]
 
-    def _started(self) -> Server:
-        server = Server(self._folder, WORKERS, **self._settings)
+    def _started(self, dying: Mapping[str, str] | None = None) -> Server:
+        os.environ.update(dying or {})  # which a server hands on to those that it starts
+        server = (Server if dying is None else DyingServer)(self._folder, WORKERS, **self._settings)
+        for name in dying or {}:
+            del os.environ[name]
         server.wait()
         return server
 
@@ -121,7 +144,10 @@ class Trial:
             for thread in threads:
                 thread.join()
 
-    def _do(self, fault: str) -> None:
+    def _do(self, fault: str, once: Path) -> None:
+        end = time.monotonic() + LONGEST_WAIT
+        while fault in LATEST and not once.exists() and time.monotonic() < end:
+            time.sleep(0.02)
         if fault == "worker":
             workers = self.server.answering()
             if workers:

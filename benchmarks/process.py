@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 
@@ -17,6 +17,8 @@ START_SECONDS = 120
 
 class Server:
     """Started at once, over `folder`, with settings as keywords; a context that waits until it answers."""
+
+    program: ClassVar[str] = "service.cli"
 
     def __init__(self, folder: Path, workers: int = 1, **settings: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -31,7 +33,7 @@ class Server:
         self.log = folder / "server.log"
         self.began = time.monotonic()
         with self.log.open("ab") as output:
-            command = [sys.executable, "-m", "service.cli", "serve"]
+            command = [sys.executable, "-m", self.program, "serve"]
             self.process = subprocess.Popen(
                 command, env=environment, stdout=output, stderr=output, start_new_session=True
             )
