@@ -23,6 +23,7 @@ from service.key_commands import keys
 from service.offline import attach, export, restore, snapshot, verify
 from service.plan_command import plan
 from service.recall_command import recall
+from service.retrain_command import retrain
 from service.watch import connected, ended
 
 HELP = """Retrieval over codes of a few bytes: run the server, fill it, train it, ask it.
@@ -38,6 +39,7 @@ app.command()(cut)
 app.command()(doctor)
 app.command()(plan)
 app.command()(recall)
+app.command()(retrain)
 app.command()(verify)
 app.command()(export)
 app.command()(attach)

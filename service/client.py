@@ -180,6 +180,10 @@ class Client:
         """Queues a cut of the collection's codes to their first `size` bytes, and answers its job."""
         return self._call("PATCH", _path("collections", collection), {"codec": {"bytes": size}})
 
+    def set_retrain(self, collection: str, policy: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Sets when the collection is trained again by itself, none for never, and answers the collection."""
+        return self._call("PATCH", _path("collections", collection), {"retrain": policy})
+
     def certificate(self, collection: str) -> dict[str, Any]:
         """What was measured of the published codec."""
         return self._call("GET", _path("collections", collection) + "/certificate")

@@ -1,5 +1,6 @@
 """Trainings that a collection's policy begins: for drift and for nothing else, one at a time, as often as it says."""
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -7,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from models import Vectors
+from service.cli import app
 from service.drift import Drift, Freshness, Look
 from service.errors import OriginalsDropped
 from service.jobs import JobKind, Jobs, JobState
@@ -137,6 +140,23 @@ def test_a_policy_is_set_changed_and_refused_by_field(server: Server, name: str)
     problem(server.client.patch("/collections/none", json={"retrain": None}), 404, "collection")
     server.post("/collections", dropped | {"name": f"{name}-dropped"}, 201)
     problem(server.client.patch(f"{path}-dropped", json={"retrain": policy}), 409, "retrain", "vectors")
+
+
+def test_a_policy_is_set_and_ended_by_command(server: Server, name: str) -> None:
+    server.post("/collections", {"name": name, "dimension": DIM, "metric": "l2"}, 201)
+
+    def run(*given: str) -> Any:
+        return CliRunner().invoke(app, ["retrain", name, "--url", server.url, *given])
+
+    told = run("--when", "drifting", "--at-most-every-hours", "0.5")
+    policy = {"when": "drifting", "at_most_every_hours": 0.5}
+    assert (told.exit_code, json.loads(told.stdout)) == (0, {"collection": name, "retrain": policy})
+    assert server.get(f"/collections/{name}")["retrain"] == policy
+    for wrong in ((), ("--when", "stale", "--never"), ("--when", "fresh")):
+        assert run(*wrong).exit_code == (1 if "fresh" in wrong else 2), wrong
+    assert server.get(f"/collections/{name}")["retrain"] == policy
+    assert json.loads(run("--never").stdout) == {"collection": name, "retrain": None}
+    assert server.get(f"/collections/{name}")["retrain"] is None
 
 
 def test_shifted_items_train_once_and_more_of_the_same_do_not(new_server: Callable[..., Server]) -> None:

@@ -1,0 +1,39 @@
+"""`codewell retrain` as a user types it and sees it. Knows the server only through its REST API."""
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+from service.drift import Freshness
+from service.watch import connected
+
+
+def retrain(
+    collection: Annotated[str, typer.Argument(metavar="COLLECTION", help="Collection, or an alias of one.")],
+    when: Annotated[
+        Freshness | None, typer.Option(help="Drift of the newest items at which it trains: drifting, or stale.")
+    ] = None,
+    hours: Annotated[
+        float, typer.Option("--at-most-every-hours", min=0, help="Between two trainings that begin so.")
+    ] = 24,
+    never: Annotated[bool, typer.Option("--never", help="Train only when somebody asks.")] = False,
+    url: Annotated[
+        str | None, typer.Option(help="Server to talk to; without it CODEWELL_URL, or else http://127.0.0.1:8000.")
+    ] = None,
+) -> None:
+    """Let a collection be trained again by itself when its newest items have drifted, or end that."""
+    if (when is not None) == never:
+        raise typer.BadParameter("either --when drifting, --when stale, or --never", param_hint="--when")
+    policy = None if when is None else {"when": when, "at_most_every_hours": hours}
+    with connected(url) as client:
+        told = client.set_retrain(collection, policy)["retrain"]
+    if not sys.stdout.isatty():
+        typer.echo(json.dumps({"collection": collection, "retrain": told}))
+    elif told is None:
+        typer.echo(f"{collection} is trained when somebody asks")
+    else:
+        typer.echo(
+            f"{collection} is trained again when {told['when']}, every {told['at_most_every_hours']:g} hours at most"
+        )
