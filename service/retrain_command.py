@@ -2,18 +2,17 @@
 
 import json
 import sys
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from service.drift import Freshness
 from service.watch import connected
 
 
 def retrain(
     collection: Annotated[str, typer.Argument(metavar="COLLECTION", help="Collection, or an alias of one.")],
     when: Annotated[
-        Freshness | None, typer.Option(help="Drift of the newest items at which it trains: drifting, or stale.")
+        Literal["drifting", "stale"] | None, typer.Option(help="Drift of the newest items from which on it trains.")
     ] = None,
     hours: Annotated[
         float, typer.Option("--at-most-every-hours", min=0, help="Between two trainings that begin so.")
@@ -34,6 +33,5 @@ def retrain(
     elif told is None:
         typer.echo(f"{collection} is trained when somebody asks")
     else:
-        typer.echo(
-            f"{collection} is trained again when {told['when']}, every {told['at_most_every_hours']:g} hours at most"
-        )
+        hours = told["at_most_every_hours"]
+        typer.echo(f"{collection} is trained again when {told['when']}, every {hours:g} hours at most")
