@@ -252,9 +252,9 @@ def test_of_several_machines_one_sends_a_notice(endpoint: Endpoint, database_url
         senders.append(Webhook(endpoint.url, key_of(SECRET), outbox.notices, tmp_path / name, shortest=0.05))
         senders[-1].start()
     endpoint.script = [204, 503]
-    tell(outbox, 30)
+    tell(outbox, 12)
     until(lambda: waiting(outbox) == 0)
-    assert counted(endpoint) == [0, 1, *range(1, 30)]
+    assert counted(endpoint) == [0, 1, *range(1, 12)]
     for one in senders:
         one.stop()
     outbox.database.close()
