@@ -14,6 +14,7 @@ from service.keeper import Keeper
 from service.keys import Keys
 from service.lookout import Lookout
 from service.metrics import Metrics
+from service.notices import Notices
 from service.poller import Poller
 from service.profile import Profile
 from service.runner import Runner
@@ -25,6 +26,7 @@ from service.store.database import Database
 from service.text.encoder import TextEncoder
 from service.views import Views
 from service.warming import Warming
+from service.webhook import Webhook
 
 if TYPE_CHECKING:
     from service.traces import Traces
@@ -54,16 +56,19 @@ class Codewell:
             max_chunks=settings.max_chunks,
             observe=self._observe,
         )
-        self.jobs = Jobs(self.database)
+        self.notices = Notices(self.database, wanted=settings.webhook_url is not None)
+        self.jobs = Jobs(self.database, self.notices)
         self.keys = Keys(self.database)
         self.generations = Generations(self.database)
         self._runner = Runner(settings, self.database, self.jobs)
-        self._lookout = Lookout(settings, self.catalog, self.jobs, self.metrics)
+        self._lookout = Lookout(settings, self.catalog, self.jobs, self.metrics, self.notices)
         self.views = Views(self.catalog, self.metrics)
-        self.scrape = Scrape(self.database, self.metrics, self.views)
+        self.scrape = Scrape(self.database, self.metrics, self.views, self.notices)
         self.warming = Warming(self.catalog, snapshots)
         self._poller = Poller(self.database, self.catalog, settings.poll_ms, self.views)
         self._keeper = Keeper(self.catalog, snapshots, settings.snapshot_at) if snapshots is not None else None
+        url, key = settings.webhook_url, settings.webhook_key
+        self._webhook = Webhook(url, key, self.notices, settings.jobs_dir) if url is not None else None
 
     def __enter__(self) -> "Codewell":
         self.settings.jobs_dir.mkdir(parents=True, exist_ok=True)
@@ -77,6 +82,8 @@ class Codewell:
         self.warming.start()
         if self._keeper is not None:
             self._keeper.start()
+        if self._webhook is not None:
+            self._webhook.start()
         return self
 
     def __exit__(
@@ -88,6 +95,8 @@ class Codewell:
         if self._keeper is not None:
             self._keeper.stop()
         self._runner.stop()
+        if self._webhook is not None:
+            self._webhook.stop()
         self.database.close()
         if self.traces is not None:
             self.traces.close()

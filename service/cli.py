@@ -111,7 +111,8 @@ def serve(
         settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
         first = error.errors()[0]
-        _fail(f"CODEWELL_{'_'.join(str(part) for part in first['loc']).upper()}: {first['msg']}")
+        where = "_".join(str(part) for part in first["loc"]).upper()
+        _fail(f"{where and f'CODEWELL_{where}: '}{first['msg']}")
     folder = None if generation is None else _built(generation)
     try:
         run(settings, typer.echo, folder, placement)

@@ -26,6 +26,7 @@ from service.errors import (
     PictureNotFound,
     TooFewItems,
 )
+from service.notices import Notices
 from service.originals import Originals
 from service.retrain import RetrainSpec
 from service.store import store
@@ -91,10 +92,11 @@ class Claim(NamedTuple):
 
 
 class Jobs:
-    """The queue in the database."""
+    """The queue in the database. How a job ended is a notice as well, where somebody is told."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, notices: Notices | None = None) -> None:
         self._database = database
+        self._notices = notices
 
     def submit(self, collection: str, kind: str, parameters: Mapping[str, Any]) -> Job:
         """Queues a job.
@@ -247,9 +249,9 @@ class Jobs:
             JobNotFound
         """
         with self._database.writing() as session:
-            job, name = _found(session, job_id)
+            job, name = _found(session, job_id, lock=True)
             if job.state == JobState.QUEUED:
-                job.state, job.finished_at = JobState.CANCELLED, time.time()
+                self._end(session, job, JobState.CANCELLED)
             elif job.state == JobState.RUNNING:
                 job.cancel_requested = True
             return _job(job, name)
@@ -270,8 +272,8 @@ class Jobs:
             if job is None:
                 return None
             if job.crashes >= MOST_CRASHES:
-                job.state, job.finished_at = JobState.FAILED, time.time()
                 job.message = f"the server was cut off {job.crashes} times while this job ran; was memory short?"
+                self._end(session, job, JobState.FAILED)
                 return None
             job.state, job.started_at, job.starts, job.owner = JobState.RUNNING, time.time(), job.starts + 1, owner
             return Claim(job.id, job.starts)
@@ -296,12 +298,14 @@ class Jobs:
         self._requeue((JobRow.owner == owner) | JobRow.owner.is_(None), crashed)
 
     def _requeue(self, which: ColumnElement[bool], crashed: bool) -> None:
-        running = update(JobRow).where(JobRow.state == JobState.RUNNING, which)
-        unwanted = running.where(JobRow.cancel_requested)
-        put_back = {"state": JobState.QUEUED, "message": "taken up again after a restart"}
+        running = select(JobRow).where(JobRow.state == JobState.RUNNING, which).with_for_update()
         with self._database.writing() as session:
-            session.execute(unwanted.values(state=JobState.CANCELLED, finished_at=time.time()))
-            session.execute(running.values(crashes=JobRow.crashes + int(crashed), **put_back))
+            for job in session.scalars(running).all():
+                if job.cancel_requested:
+                    self._end(session, job, JobState.CANCELLED)
+                else:
+                    job.state, job.message = JobState.QUEUED, "taken up again after a restart"
+                    job.crashes += int(crashed)
 
     def is_active(self, job_id: str) -> bool:
         """Whether a job is queued or running."""
@@ -332,11 +336,17 @@ class Jobs:
             job = _claimed(session, claim)
             if job is None:
                 return
-            job.state, job.message, job.finished_at = state, message, time.time()
-            job.result = dict(result) if result is not None else None
+            job.message, job.result = message, dict(result) if result is not None else None
             session.add_all(PictureRow(job_id=job.id, name=name, png=png) for name, png in (pictures or {}).items())
             if state is JobState.SUCCEEDED:
                 job.progress = 1.0
+            self._end(session, job, state)
+
+    def _end(self, session: Session, job: JobRow, state: JobState) -> None:
+        """The one way to the end of a job, which is told in the same transaction."""
+        job.state, job.finished_at = state, time.time()
+        if self._notices is not None:
+            self._notices.job_finished(session, job)
 
 
 def few(items: int) -> str:
@@ -486,8 +496,8 @@ def _claimed(session: Session, claim: Claim) -> JobRow | None:
     return job if job is not None and job.state == JobState.RUNNING and job.starts == claim.starts else None
 
 
-def _found(session: Session, job_id: str) -> tuple[JobRow, str]:
-    job = session.get(JobRow, job_id)
+def _found(session: Session, job_id: str, *, lock: bool = False) -> tuple[JobRow, str]:
+    job = session.get(JobRow, job_id, with_for_update=lock or None)
     if job is None:
         raise JobNotFound(job_id)
     return job, session.get_one(CollectionRow, job.collection_id).name

@@ -1,4 +1,4 @@
-"""Looks how far items and queries have drifted: tells the metrics, and begins what a policy asks for. Knows no HTTP."""
+"""Looks how far items and queries have drifted, tells of it, and begins what a policy asks for. Knows no HTTP."""
 
 import logging
 import time
@@ -10,6 +10,7 @@ from service.errors import CollectionNotFound
 from service.files import locked
 from service.jobs import Jobs
 from service.metrics import Metrics
+from service.notices import Notices
 from service.retrain import RetrainSpec
 from service.settings import Settings
 
@@ -27,11 +28,12 @@ class Lookout:
     one training begins is for the database to say.
     """
 
-    def __init__(self, settings: Settings, catalog: Catalog, jobs: Jobs, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, catalog: Catalog, jobs: Jobs, metrics: Metrics, notices: Notices) -> None:
         self._path = settings.jobs_dir / "lookout.lock"
         self._catalog = catalog
         self._jobs = jobs
         self._metrics = metrics
+        self._notices = notices
         self._lock: IO[str] | None = None
         self._stopping = Event()
         self._failing: set[str] = set()
@@ -86,7 +88,10 @@ class Lookout:
         collection = self._catalog.open(name)
         look = collection.looked()  # reads items only where enough of them have changed
         self._metrics.drifted(name, None if look is None else look.drift)
-        if look is None or policy is None or not policy.is_met(look.drift):
+        if look is None:
+            return
+        self._notices.drifted(collection.id, look)
+        if policy is None or not policy.is_met(look.drift):
             return
         if (job_id := self._jobs.submit_retraining(collection.id, look, time.time())) is not None:
             log.info("job %s trains %s again: its newest items are %s", job_id, name, look.drift.status)

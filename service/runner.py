@@ -21,6 +21,7 @@ from service.errors import CodewellError, ContractBroken, JobNotFound, Unavailab
 from service.files import locked
 from service.jobs import Claim, Jobs, JobState, fence
 from service.log import log_config
+from service.notices import Notices
 from service.settings import Settings
 from service.store.database import Database
 from service.store.tables import JobRow
@@ -176,7 +177,7 @@ def run_job(settings: Settings, claim: Claim) -> None:
     torch.set_num_threads(settings.cores)
     faiss.omp_set_num_threads(settings.cores)
     database = Database(settings.database)
-    jobs = Jobs(database)
+    jobs = Jobs(database, Notices(database, wanted=settings.webhook_url is not None))
     scratch = settings.jobs_dir / claim.job_id
     scratch.mkdir(parents=True, exist_ok=True)
     working = locked(scratch / "lock")  # an earlier start whose server was killed ends at its next report

@@ -15,6 +15,7 @@ from sqlalchemy import func, select
 from service.errors import CodewellError
 from service.jobs import JobKind, JobState
 from service.metrics import MOST_COLLECTIONS, Metrics
+from service.notices import Notices
 from service.store.database import Database
 from service.store.tables import CollectionRow, GenerationRow, JobRow
 from service.views import Views
@@ -46,15 +47,18 @@ class Told(NamedTuple):
     """Of the oldest MOST_COLLECTIONS."""
     jobs: dict[tuple[str, str], int]
     """By kind and state."""
+    waiting: int
+    """Notices."""
 
 
 class Scrape(Collector):
     """Prometheus's text, made anew each time."""
 
-    def __init__(self, database: Database, metrics: Metrics, views: Views) -> None:
+    def __init__(self, database: Database, metrics: Metrics, views: Views, notices: Notices) -> None:
         self._database = database
         self._metrics = metrics
         self._views = views
+        self._notices = notices
 
     def text(self) -> bytes:
         """In the format whose name is MEDIA_TYPE."""
@@ -80,6 +84,9 @@ class Scrape(Collector):
         if told is not None:
             yield from _of_database(told)
             yield from _lags(told.held, families)
+            if self._notices.wanted or told.waiting:
+                said = "Notices that the webhook's endpoint has not taken so far"
+                yield _gauge("webhook_waiting", said, [((), told.waiting)])
 
     def _told(self) -> Told | None:
         columns = (CollectionRow.name, CollectionRow.seq, CollectionRow.item_count)
@@ -95,9 +102,10 @@ class Scrape(Collector):
                 held = [Held(*row) for row in session.execute(statement)]
                 counted = select(JobRow.kind, JobRow.state, func.count()).group_by(JobRow.kind, JobRow.state)
                 jobs = {(kind, state): number for kind, state, number in session.execute(counted)}
+            waiting = self._notices.waiting().number
         except CodewellError:
             return None
-        return Told(collections, held, jobs)
+        return Told(collections, held, jobs, waiting)
 
 
 def _of_database(told: Told) -> Iterator[Family]:

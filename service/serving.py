@@ -69,6 +69,7 @@ def run(
             say(f"WARNING: there is no setting {name}; it is ignored")
         if folder is None:
             _check_storage(settings, say)
+            _check_webhook(settings)
         else:
             _check_folder(settings, folder, placement, say)
         address = f"[{host}]" if ":" in host else host
@@ -247,6 +248,17 @@ def _check_storage(settings: Settings, say: Callable[[str], object]) -> None:
         reason = getattr(cause, "orig", None) or cause
         where = "of CODEWELL_DATABASE_URL" if settings.database_url else settings.data_dir / "codewell.db"
         raise CannotServe(f"the database {where} cannot be used: {str(reason).splitlines()[0]}") from error
+
+
+def _check_webhook(settings: Settings) -> None:
+    """Reads the secret once: a webhook that cannot sign would tell nothing."""
+    try:
+        _ = settings.webhook_key
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CannotServe(
+            f"CODEWELL_WEBHOOK_SECRET_FILE {settings.webhook_secret_file} cannot be used: {reason}"
+        ) from error
 
 
 def _check_folder(settings: Settings, folder: Path, placement: Placement | None, say: Callable[[str], object]) -> None:

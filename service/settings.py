@@ -5,10 +5,12 @@ import os
 import re
 from pathlib import Path
 from typing import Literal, Self
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.signature import key_of
 
 PREFIX = "CODEWELL_"
 ORIGIN = re.compile(r"https?://[^/\s]+")
@@ -23,7 +25,13 @@ def listed(given: str | None) -> list[str]:
 class Settings(BaseSettings):
     """`CODEWELL_<NAME>` in the environment sets a field; the README's table is tested against this class."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        extra="forbid",
+        frozen=True,
+        populate_by_name=True,
+        hide_input_in_errors=True,  # it may be a password
+    )
 
     data_dir: Path = Field(
         Path("codewell-data"),
@@ -65,6 +73,17 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("CODEWELL_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
         description="Base URL of an OpenTelemetry collector that spans are sent to over HTTP, such as "
         "http://127.0.0.1:4318; needs the extra `otel`. `OTEL_EXPORTER_OTLP_ENDPOINT` is taken, too",
+    )
+    webhook_url: str | None = Field(
+        None,
+        description="URL that is told by POST how jobs ended and which collections drift, such as "
+        "`https://ops.example/codewell`",
+    )
+    webhook_secret: SecretStr | None = Field(
+        None, description="What these requests are signed by: `whsec_` and base64, or a text of 24 bytes or more"
+    )
+    webhook_secret_file: Path | None = Field(
+        None, description="File of that secret, such as a container's secret, instead of it"
     )
     threads: int = Field(0, ge=0, description="Threads for training and text encoding; 0 means one a core")
     concurrent_searches: int = Field(0, ge=0, description="Searches computed at the same time; 0 means one a core")
@@ -192,6 +211,28 @@ class Settings(BaseSettings):
             )
         return self
 
+    @field_validator("webhook_url")
+    @classmethod
+    def _webhook_can_be_called(cls, given: str | None) -> str | None:
+        if given is not None and not _is_web_address(given):
+            raise ValueError("it is no URL like https://ops.example/codewell")
+        return given
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _webhook_secret_is_a_key(cls, given: SecretStr | None) -> SecretStr | None:
+        if given is not None:
+            key_of(given.get_secret_value())
+        return given
+
+    @model_validator(mode="after")
+    def _webhook_is_signed(self) -> Self:
+        if self.webhook_secret is not None and self.webhook_secret_file is not None:
+            raise ValueError("CODEWELL_WEBHOOK_SECRET and CODEWELL_WEBHOOK_SECRET_FILE are both set; one is enough")
+        if self.webhook_url is not None and self.webhook_secret is None and self.webhook_secret_file is None:
+            raise ValueError("CODEWELL_WEBHOOK_URL needs CODEWELL_WEBHOOK_SECRET or CODEWELL_WEBHOOK_SECRET_FILE")
+        return self
+
     @field_validator("cors_origins", "trusted_hosts")
     @classmethod
     def _each_is_whole(cls, given: str | None, info: ValidationInfo) -> str | None:
@@ -245,6 +286,17 @@ class Settings(BaseSettings):
         return Path(path.partition("?")[0]).resolve() if scheme.partition("+")[0] == "sqlite" else None
 
     @property
+    def webhook_key(self) -> bytes:
+        """What is sent to the webhook is signed by; empty where there is no secret.
+
+        Raises:
+            OSError: the secret's file cannot be read. ValueError: what it holds is no secret.
+        """
+        if self.webhook_secret_file is not None:
+            return key_of(self.webhook_secret_file.read_text().strip())
+        return b"" if self.webhook_secret is None else key_of(self.webhook_secret.get_secret_value())
+
+    @property
     def database(self) -> str:
         """The URL in use, with the password in it.
 
@@ -259,6 +311,16 @@ class Settings(BaseSettings):
         who, _, where = rest.partition("@")
         password = quote(self.database_password_file.read_text().strip(), safe="")
         return f"{scheme}://{who}:{password}@{where}"
+
+
+def _is_web_address(given: str) -> bool:
+    try:
+        parts = urlsplit(given)
+        port = parts.port  # which is read only now
+    except ValueError:
+        return False
+    whole = given.isascii() and given.isprintable() and " " not in given
+    return whole and parts.scheme in ("http", "https") and bool(parts.hostname) and port != 0 and not parts.fragment
 
 
 class ClientSettings(BaseSettings):

@@ -22,6 +22,7 @@ from service.errors import Conflict, SnapshotRefused
 from service.files import locked
 from service.jobs import Jobs
 from service.keys import Keys
+from service.notices import Notices
 from service.rights import Scope
 from service.store import schema
 from service.store.database import Database
@@ -80,7 +81,9 @@ def filled(url: str, codec: Codec) -> Database:
     place.catalog.point_alias("also", "c")
     place.catalog.delete(place.catalog.create("gone", dimension=2).name)
     place.catalog.create("empty", dimension=3)
-    Jobs(place.database).submit("c", "train", {"seed": 1})
+    jobs = Jobs(place.database, Notices(place.database, wanted=True))
+    jobs.submit("c", "train", {"seed": 1})
+    jobs.cancel(jobs.submit_plan("c", {}).id)
     Keys(place.database).create("reader", Scope.READ, ["c"])
     return place.database
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from service.rights import Scope
 from service.settings import Settings
 from service.store import schema
 from service.store.database import Database
+from service.store.tables import NoticeRow
 from tests.conftest import Server, started_codec
 from tests.test_snapshot import made
 
@@ -183,3 +185,24 @@ def test_a_server_that_lags_or_asks_for_a_key(monkeypatch: pytest.MonkeyPatch, s
     assert (ready.state, lag.state, failed.state) == (State.OK, State.WARN, State.WARN)
     assert lag.detail == "the views of c have been behind for 62 s"
     assert failed.detail == "2 jobs failed"
+
+
+def test_the_webhook(tmp_path: Path) -> None:
+    quiet = Settings(data_dir=tmp_path)
+    told = Settings(data_dir=tmp_path, webhook_url="https://ops.example", webhook_secret_file=tmp_path / "secret")
+    database = Database(quiet.database)
+    schema.upgrade(database)
+    assert found(quiet, "webhook") == []
+    assert states(told, "webhook") == [State.FAIL, State.OK]
+    (tmp_path / "secret").write_text("24 bytes of text, at least")
+    assert found(told, "webhook") == [Finding("webhook", State.OK, "no notice waits")]
+    for minutes, state in ((59, State.OK), (90, State.WARN)):
+        with database.writing() as session:
+            at = time.time() - 60 * minutes
+            session.add(NoticeRow(message_id=f"msg_{minutes}", body="{}", created_at=at, attempts=9, next_at=at))
+        assert states(told, "webhook") == states(quiet, "webhook") == [state]
+    (late,) = found(told, "webhook")
+    assert late.detail == "2 notices wait, the oldest for 1.5 hours"
+    assert "it must be 2xx, within 10 seconds" in (late.advice or "")
+    assert "CODEWELL_WEBHOOK_URL was set once" in (found(quiet, "webhook")[0].advice or "")
+    database.close()

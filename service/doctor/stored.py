@@ -13,6 +13,7 @@ from service.doctor.machine import available_memory
 from service.errors import SnapshotRefused
 from service.index import snapshot
 from service.keys import Key, Keys, demanded
+from service.notices import Notices
 from service.settings import Settings
 from service.snapshots import Snapshots
 from service.store import schema
@@ -25,6 +26,8 @@ CONNECTIONS = 20
 """That a process may keep to PostgreSQL."""
 SOON = 7 * 86_400
 """Seconds before a key expires."""
+LATE = 3_600
+"""Seconds after which a notice should have been taken."""
 ROW_BYTES = 9
 """A row id and its share of tables, beside each code."""
 
@@ -61,6 +64,7 @@ def tables(settings: Settings) -> Iterator[Finding]:
         yield from keys(settings, Keys(database).list())
         yield from codecs(settings, database)
         yield from memory(settings, database)
+        yield from webhook(settings, database)
 
 
 def _connections(settings: Settings, database: Database) -> Iterator[Finding]:
@@ -116,6 +120,29 @@ def memory(settings: Settings, database: Database) -> Iterator[Finding]:
         yield Finding("memory", State.WARN, told, advice)
     else:
         yield Finding("memory", State.OK, f"{free / GB:.1f} GB are free; codes and codecs take {need / GB:.2f} at most")
+
+
+def webhook(settings: Settings, database: Database) -> Iterator[Finding]:
+    """Whether its endpoint takes what it is told; nothing where nobody is told and nothing waits."""
+    wanted = settings.webhook_url is not None
+    waiting = Notices(database, wanted=wanted).waiting()
+    try:
+        _ = settings.webhook_key
+    except (OSError, ValueError) as error:
+        yield Finding("webhook", State.FAIL, str(error), "write a secret to CODEWELL_WEBHOOK_SECRET_FILE")
+    if waiting.since is None:
+        if wanted:
+            yield Finding("webhook", State.OK, "no notice waits")
+        return
+    hours = (time.time() - waiting.since) / 3_600
+    told = f"{waiting.number} notices wait, the oldest for {hours:.1f} hours"
+    advice = (
+        "the server's log says how the endpoint answered: it must be 2xx, within 10 seconds"
+        if wanted
+        else "CODEWELL_WEBHOOK_URL was set once: set it again, and they are sent"
+    )
+    late = time.time() - waiting.since > LATE
+    yield Finding("webhook", State.WARN if late else State.OK, told, advice if late else None)
 
 
 def keys(settings: Settings, found: Sequence[Key]) -> Iterator[Finding]:

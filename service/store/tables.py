@@ -35,6 +35,8 @@ class CollectionRow(Base):
     """What a training must keep to be published; none where anything will do."""
     retrain: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     """When it is trained again without anybody asking; none for never."""
+    told_drift: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """The generation and the status of the drift that an operator's endpoint was told last; none where it was not."""
     chunking: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     """How texts are cut into chunks, each with a vector of its own; none where an item has one vector."""
     seq: Mapped[int] = mapped_column(BigInteger, default=0)
@@ -203,6 +205,25 @@ class PictureRow(Base):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     name: Mapped[str] = mapped_column(String(32), primary_key=True)
     png: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class NoticeRow(Base):
+    """Something that an operator's endpoint is yet to be told. It outlives the collection that it is about."""
+
+    __tablename__ = "notices"
+    __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012 - SQLAlchemy's own form
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    """Ascending, and never reused: the order in which they are sent."""
+    message_id: Mapped[str] = mapped_column(String(36))
+    """What the endpoint knows it by: the same at every attempt, and no other's in any database."""
+    body: Mapped[str] = mapped_column(Text)
+    """JSON, as it is signed and sent."""
+    created_at: Mapped[float]
+    attempts: Mapped[int] = mapped_column(default=0)
+    """To send it; those that were begun."""
+    next_at: Mapped[float]
+    """No attempt before that: one is under way, or has failed."""
 
 
 class KeyRow(Base):
