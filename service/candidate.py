@@ -23,6 +23,7 @@ from service.store import payload
 from service.store.database import Database
 from service.store.tables import GenerationRow
 from service.swap import PAGE, GenerationState, Swap
+from service.user_queries import user_queries
 
 HELD_OUT, SHARE = 500, 20
 """Items set apart as queries of the certificate, or one in so many where there are few;"""
@@ -97,14 +98,16 @@ class Candidate:
         view = View.of(self.id, self.codec, 0, np.concatenate(rows), np.concatenate(codes))
         # What came since the codes were made is in neither: it would be missed without being lost.
         blocks = ((kept[kept <= last], vectors[kept <= last]) for kept, vectors in self._swap.blocks())
-        asked = Questions.of(view, self._held_out, blocks)
+        given = user_queries(self._database, self._collection_id, self._dim, self.codec.metric)
+        asked = Questions.of(view, given or self._held_out, blocks)
         drops = self._originals_kept is Originals.DROP
         stages = (Stage.REFINE,) if drops else (Stage.REFINE, Stage.RESCORE)
         contract = self._contract
         least = {} if contract is None else contract.recalls
         certificate = certify(asked, len(view), stages, least, most_oversample)
         certificate |= latency(asked, certificate, self._originals)
-        certificate["drift"] = self._reference(last, view)
+        certificate["asked"] = "items" if given is None else "queries"
+        certificate["drift"] = self._reference(last, view, given)
         certificate["disk_bytes"] = {
             "code": self.codec.code_bytes,
             "original": self._originals_kept.bytes_of(self._dim),
@@ -133,15 +136,19 @@ class Candidate:
         self.encode((0.97, 0.98))  # most of what came while measuring
         self._swap.publish(self.codec, self.id, self._last, GenerationState.BUILDING, certificate, spec)
 
-    def _reference(self, last: int, view: View) -> dict[str, Any]:
-        """What items that come after the row `last` are held against, and how the codes of the view are spread."""
+    def _reference(self, last: int, view: View, given: HeldOut | None) -> dict[str, Any]:
+        """What items that come after the row `last`, and queries, are held against; how the codes of the view are
+        spread.
+        """
         with self._database.reading() as session:
             known = payload.some_codes(session, self.id, last, drift.PAGES, drift.PAGE)
         others = [code for row, code in known.items() if row not in self._held_out.rows]
         codes = np.frombuffer(b"".join(others), np.uint8).reshape(len(others), -1)
         own = self.codec.encode(self._held_out.vectors)
-        spreads = spread(self.codec, view.some_codes(drift.CODES))
-        return {"after_row": last, "spread": spreads, **drift.figures(self.codec, self._held_out.vectors, own, codes)}
+        figures = drift.figures(self.codec, self._held_out.vectors, own, codes)
+        figures |= {"after_row": last, "spread": spread(self.codec, view.some_codes(drift.CODES))}
+        asked = None if given is None else drift.query_figures(self.codec, given.vectors, codes)
+        return figures if asked is None else figures | {"queries": asked}
 
     def _originals(self, rows: RowArray) -> Mapping[int, bytes]:
         with self._database.reading() as session:

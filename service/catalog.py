@@ -51,6 +51,7 @@ class Description:
     codec: Mapping[str, Any]
     contract: Mapping[str, Any] | None
     retrain: Mapping[str, Any] | None
+    log_queries: bool
     chunking: Mapping[str, Any] | None
     items: int
     chunks: int | None
@@ -192,6 +193,7 @@ class Catalog:
         codec: CodecSpec | None = None,
         contract: ContractSpec | None = None,
         retrain: RetrainSpec | None = None,
+        log_queries: bool = False,
         originals: Originals = Originals.FLOAT32,
         chunking: Chunking | None = None,
     ) -> Collection:
@@ -238,6 +240,7 @@ class Catalog:
             codec=codec.model_dump(mode="json"),
             contract=None if contract is None else contract.stored(),
             retrain=None if retrain is None else retrain.stored(),
+            log_queries=log_queries,
             chunking=None if chunking is None else chunking.model_dump(),
             created_at=time.time(),
         )
@@ -266,6 +269,23 @@ class Catalog:
             if retrain is not None:
                 retrain.check(Originals(row.originals))
             row.retrain = None if retrain is None else retrain.stored()
+
+    def set_log_queries(self, name: str, log_queries: bool) -> None:
+        """Says whether some of the queries that the collection is asked are kept.
+
+        Raises:
+            CollectionNotFound
+        """
+        with self._database.writing() as session:
+            row = store.find_collection(session, name, lock=True)
+            if row is None:
+                raise CollectionNotFound(name, field="collection")
+            row.log_queries = log_queries
+
+    def logged(self) -> set[str]:
+        """Names of the collections whose queries are logged."""
+        with self._database.reading() as session:
+            return set(session.scalars(select(CollectionRow.name).where(CollectionRow.log_queries)))
 
     def retrained(self) -> dict[str, RetrainSpec]:
         """The policies of collections that have one and a codec, by name."""
@@ -364,6 +384,7 @@ def _described(session: Session, row: CollectionRow) -> Description:
         codec=row.codec,
         contract=row.contract,
         retrain=row.retrain,
+        log_queries=row.log_queries,
         chunking=row.chunking,
         items=row.item_count,
         chunks=None if row.chunking is None else row.row_count,

@@ -22,6 +22,7 @@ from service.doctor.command import doctor
 from service.key_commands import keys
 from service.offline import attach, export, restore, snapshot, verify
 from service.plan_command import plan
+from service.queries_command import queries
 from service.recall_command import recall
 from service.retrain_command import retrain
 from service.watch import connected, ended
@@ -38,6 +39,7 @@ app.command()(compare)
 app.command()(cut)
 app.command()(doctor)
 app.command()(plan)
+app.command()(queries)
 app.command()(recall)
 app.command()(retrain)
 app.command()(verify)

@@ -184,6 +184,18 @@ class Client:
         """Sets when the collection is trained again by itself, none for never, and answers the collection."""
         return self._call("PATCH", _path("collections", collection), {"retrain": policy})
 
+    def held_queries(self, collection: str) -> dict[str, Any]:
+        """How many queries codecs are measured by."""
+        return self._call("GET", _path("collections", collection) + "/queries")
+
+    def forget_queries(self, collection: str) -> None:
+        """Removes them."""
+        self._call("DELETE", _path("collections", collection) + "/queries")
+
+    def give_queries(self, collection: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Adds queries to measure codecs by, `texts` or `vectors`, and answers how many there are."""
+        return self._call("POST", _path("collections", collection) + "/queries", given)
+
     def certificate(self, collection: str) -> dict[str, Any]:
         """What was measured of the published codec."""
         return self._call("GET", _path("collections", collection) + "/certificate")

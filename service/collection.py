@@ -6,8 +6,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from models import Vectors
 from service.batch import Batch
-from service.errors import ItemNotFound, Unavailable
+from service.errors import CollectionNotFound, ItemNotFound, Unavailable
 from service.examiner import Examiner
 from service.filter import Filter
 from service.item import DEEPEST_METADATA, Malformed, NewItem, checked_metadata, merge_patch
@@ -15,7 +18,7 @@ from service.profile import Operation, Profile
 from service.query import Hit
 from service.quota import UNLIMITED, Quota
 from service.receipt import ItemStatus, Receipt, batch_rejected
-from service.store import receipts, store
+from service.store import queries, receipts, store
 from service.terms import Terms, changed
 
 log = logging.getLogger(__name__)
@@ -26,6 +29,38 @@ ATTEMPTS = 5
 
 class Collection(Examiner):
     """Thread-safe. What it answers comes from immutable views; what it acknowledges is in the database."""
+
+    # ------------------------------------------------------------------ queries to measure by
+
+    def give_queries(self, vectors: Sequence[Vectors], field: str) -> None:
+        """Keeps (D,) queries, by which codecs are measured from then on where there are enough.
+
+        Raises:
+            InvalidInput: one is no vector of this collection's.
+        """
+        self._keep_queries(self._checked(vectors, field), logged=False)
+
+    def log_queries(self, wanted: bool) -> None:
+        """Keeps some of the queries that this process was asked since the last time, if any were; or passes them by."""
+        if len(vectors := self._recent.fresh(self.dim)) and wanted:
+            self._keep_queries(vectors, logged=True)
+
+    def held_queries(self) -> queries.Held:
+        """How many are kept."""
+        with self._database.reading() as session:
+            return queries.held(session, self.id)
+
+    def forget_queries(self) -> None:
+        """Removes all that are kept."""
+        with self._database.writing() as session:
+            queries.forget(session, self.id)
+
+    def _keep_queries(self, vectors: Vectors, *, logged: bool) -> None:
+        stored = [vector.tobytes() for vector in np.asarray(vectors, "<f4")]
+        with self._database.writing() as session:
+            if store.lock_collection(session, self.id) is None:
+                raise CollectionNotFound(self.name, field="collection")
+            queries.add(session, self.id, stored, logged=logged, now=time.time())
 
     # ------------------------------------------------------------------ ingest
 

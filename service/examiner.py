@@ -93,7 +93,7 @@ class Examiner(Searcher):
         vectors, shift = self._recent.vectors(self.dim), None
         if len(vectors) >= FEWEST_NEW and len(known := self._known(session, generation, codec)):
             asked = query_figures(codec, prepared(vectors, self.metric), known)
-            shift = compared_drift(certified, asked)
+            shift = compared_drift(certified.get("queries", certified), asked)
         view, now = self.follower.loaded, dict[str, float]()
         if view is not None and view.generation_id == generation.id and len(codes := view.some_codes(CODES)) > 1:
             now = spread(codec, codes)

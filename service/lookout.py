@@ -1,4 +1,6 @@
-"""Looks how far items and queries have drifted, tells of it, and begins what a policy asks for. Knows no HTTP."""
+"""Looks how far items and queries have drifted, tells of it, and begins what a policy asks for; logs queries where it
+may. Knows no HTTP.
+"""
 
 import logging
 import time
@@ -18,7 +20,9 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 2
 EVERYTHING_SECONDS = 60
-"""Between two looks at collections without a policy, for nobody waits for their figures."""
+"""Between two looks at collections without a policy, for nobody waits for their figures; and between two times that
+queries are logged.
+"""
 
 
 class Lookout:
@@ -37,7 +41,9 @@ class Lookout:
         self._lock: IO[str] | None = None
         self._stopping = Event()
         self._failing: set[str] = set()
-        self._everything_at = 0.0
+        self._everything_at = self._log_at = 0.0
+        self._logging = set[str]()
+        """Collections whose queries might be logged the last time."""
         self._thread = Thread(target=self._run, name="lookout", daemon=True)
 
     def start(self) -> None:
@@ -55,6 +61,7 @@ class Lookout:
         failed = False
         while not self._stopping.wait(LOOK_SECONDS):
             try:
+                self._log_queries()
                 if self._lock is None:
                     self._lock = locked(self._path, wait=False)
                 if self._lock is not None:
@@ -65,6 +72,16 @@ class Lookout:
                 if not failed:
                     log.exception("could not look for drift; going on trying")
                 failed = True
+
+    def _log_queries(self) -> None:
+        """Of those that this process was asked: every process does so."""
+        if time.monotonic() < self._log_at:
+            return
+        self._log_at = time.monotonic() + EVERYTHING_SECONDS
+        before, self._logging = self._logging, self._catalog.logged()
+        for collection in self._catalog.opened():
+            # Not what was asked before somebody agreed.
+            collection.log_queries(collection.name in before & self._logging)
 
     def _look(self) -> None:
         policies = self._catalog.retrained()

@@ -60,6 +60,10 @@ class PermittedCatalog:
         self._rights.require_collection(name, "collection")
         self._catalog.delete(self.name_of(name))
 
+    def set_log_queries(self, name: str, log_queries: bool) -> None:
+        """Refused for a collection out of reach."""
+        self._catalog.set_log_queries(self.name_of(name), log_queries)
+
     def set_retrain(self, name: str, retrain: RetrainSpec | None) -> None:
         """As above."""
         self._catalog.set_retrain(self.name_of(name), retrain)

@@ -20,6 +20,7 @@ from service.store import payload
 from service.store.database import Database
 from service.store.tables import CollectionRow
 from service.swap import PAGE, Report
+from service.user_queries import user_queries
 
 
 class Planner:
@@ -49,7 +50,9 @@ class Planner:
         wish = self._wish
         report(0.0, "reading vectors")
         rows, vectors = self._sampled(wish.sample or self._settings.plan_sample)
-        sample, cut = Sample.of(vectors, None), Cut.of(len(rows), asks=True)
+        given = user_queries(self._database, self._id, self._dim, self._metric)
+        sample = Sample.of(vectors, None if given is None else given.vectors)
+        cut = Cut.of(len(rows), asks=given is None)
         searched = rows[np.concatenate((cut.seen, cut.late))]
 
         def originals(places: RowArray) -> Mapping[int, bytes]:

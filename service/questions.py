@@ -20,17 +20,17 @@ FEWEST_FOR_100 = 200
 
 
 class HeldOut(NamedTuple):
-    """Items that the codec was not trained on."""
+    """Items that the codec was not trained on; or queries, which are no items."""
 
     rows: RowArray
-    """(q,)"""
+    """(q,); none of queries"""
     vectors: Vectors
     """(q, D)"""
 
 
 @dataclass(frozen=True)
 class Questions:
-    """Held-out items asked of a view without them, so that they are to it what a user's queries are."""
+    """Held-out items asked of a view without them, so that they are to it what users' queries are; or such queries."""
 
     view: View
     vectors: Vectors

@@ -98,7 +98,8 @@ def test_every_example_does_what_it_says(new_server: Callable[..., Server]) -> N
     assert ([item["id"] for item in read["items"]], read["missing"]) == (["otter"], ["dodo"])
     assert [answer["count"] for _, answer in of(f"{of_name}/items{LAST}")] == [1, 1]
     assert made["news"]["retrain"] == {"when": "stale", "at_most_every_hours": 24}
-    (_, cutting), (changed, change) = of(of_name)
+    (_, cutting), (changed, change), (_, logging) = of(of_name)
+    assert (logging["log_queries"], of(f"{of_name}/queries")[0][1]) == (True, {"given": 2, "logged": 0})
     assert change["retrain"] == changed["retrain"] == {"when": "drifting", "at_most_every_hours": 12}
     assert (cutting["kind"], server.finished(cutting["id"])["result"]["certificate"]["code_bytes"]) == ("cut", 16)
     assert server.get("/aliases") == {"aliases": {"newest": "default"}}

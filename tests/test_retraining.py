@@ -23,6 +23,8 @@ from service.store.database import Database
 from service.store.tables import CollectionRow
 from tests.conftest import Server, clustered
 from tests.test_api_problems import problem
+from tests.test_several_servers import until
+from tests.test_webhook import SECRET, Endpoint
 
 DIM, HOUR = 16, 3_600.0
 VECTORS = clustered(600, DIM, seed=3)
@@ -160,7 +162,8 @@ def test_a_policy_is_set_and_ended_by_command(server: Server, name: str) -> None
 
 
 def test_shifted_items_train_once_and_more_of_the_same_do_not(new_server: Callable[..., Server]) -> None:
-    server = new_server(WORKERS="2")
+    endpoint = Endpoint()
+    server = new_server(WORKERS="2", WEBHOOK_URL=endpoint.url, WEBHOOK_SECRET=SECRET)
     server.post("/collections", {"name": "c", "dimension": DIM, "metric": "l2", "retrain": {"when": "stale"}}, 201)
 
     def ingested(vectors: Vectors) -> str:
@@ -201,3 +204,10 @@ def test_shifted_items_train_once_and_more_of_the_same_do_not(new_server: Callab
     assert server.finished(last["id"])["state"] in ("cancelled", "succeeded")
     assert len(jobs()) == 3
     assert f"job {begun['id']} trains c again: its newest items are stale" in server.log.read_text()
+    until(lambda: len(endpoint.got) >= 5, 10)
+    endpoint.close()
+    events = [(request.event["type"], request.event["data"]) for request in endpoint.got]
+    ended = [(data["job"], data["reason"] is None) for kind, data in events if kind == "job.finished"]
+    assert ended == [(asked["id"], True), (begun["id"], False), (last["id"], False)]
+    drifted = [(data["generation"], data["before"], data["status"]) for kind, data in events if kind != "job.finished"]
+    assert drifted == [(first["generation"], "fresh", "stale"), (result["generation"], "fresh", "stale")]

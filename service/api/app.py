@@ -17,6 +17,7 @@ from service.api import (
     jobs,
     keys,
     metrics,
+    queries,
     search,
     search_stream,
 )
@@ -50,6 +51,7 @@ def create_app(settings: Settings) -> FastAPI:
         search,
         collections,
         generations,
+        queries,
         items,
         encoding,
         jobs,

@@ -22,6 +22,7 @@ def create_collection(body: CollectionIn, codewell: CodewellDep) -> CollectionOu
         codec=body.chosen_codec,
         contract=body.contract,
         retrain=body.retrain,
+        log_queries=body.log_queries,
         originals=body.originals,
         chunking=body.chunking,
     )

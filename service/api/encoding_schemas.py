@@ -22,13 +22,18 @@ def _from_base64(given: object) -> bytes:
 Code = Annotated[bytes, BeforeValidator(_from_base64), WithJsonSchema({"type": "string", "contentEncoding": "base64"})]
 
 
-class EncodeRequest(Strict):
+class TextsOrVectors(Strict):
+    """One of both."""
+
+    texts: list[Text] | None = None
+    vectors: list[Vector] | None = None
+
+
+class EncodeRequest(TextsOrVectors):
     """Texts or vectors."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"texts": ["a river mammal"], "format": "bits"}]})
 
-    texts: list[Text] | None = None
-    vectors: list[Vector] | None = None
     format: Format = Field(
         "base64",
         description=(

@@ -65,10 +65,14 @@ def change_collection(
     """With a `codec`, a job cuts codes to their first bytes without encoding again, measures what they keep, and
     publishes them where that is what their contract asks for. The longer ones are kept for a rollback.
 
-    With a `retrain`, says when the collection is trained again without anybody asking: 200, with the collection.
+    With a `retrain`, says when the collection is trained again without anybody asking, and with `log_queries`, whether
+    some of the queries that it is asked are kept: 200, with the collection.
     """
     if (cut := body.cut) is not None:
         return JobOut.of(codewell.jobs.submit_cut(name, cut.bytes))
-    codewell.catalog.set_retrain(name, body.retrain)
+    if body.log_queries is None:
+        codewell.catalog.set_retrain(name, body.retrain)
+    else:
+        codewell.catalog.set_log_queries(name, body.log_queries)
     response.status_code = 200
     return CollectionOut.of(codewell.catalog.describe(name))

@@ -7,7 +7,7 @@ from typing import Any
 
 from models import Vectors
 from service.api.cursor import unpacked
-from service.api.encoding_schemas import EncodeRequest
+from service.api.encoding_schemas import TextsOrVectors
 from service.api.limits import at_most, most
 from service.api.schemas import DeleteRequest, IngestRequest, ItemIn, Unreadable
 from service.api.search_schemas import ExampleIn, QueryIn, SearchRequest, WeightsIn
@@ -103,7 +103,7 @@ def texts(given: Sequence[str], field: str, settings: Settings) -> Sequence[str]
     return given
 
 
-def to_encode(request: EncodeRequest, collection: Collection, settings: Settings) -> tuple[Sequence[Vectors], str]:
+def to_encode(request: TextsOrVectors, collection: Collection, settings: Settings) -> tuple[Sequence[Vectors], str]:
     """(D,) vectors, given or of texts, and the field that they come from.
 
     Raises:

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from models import Metric
+from service.api.encoding_schemas import TextsOrVectors
 from service.api.fields import Name, Strict
 from service.catalog import Description
 from service.codec_spec import AutoSpec, CodecSpec, DenseSpec, TrainingSpec, codec_spec
@@ -19,6 +20,8 @@ from service.retrain import RetrainSpec
 from service.search import Stage
 from service.swap import GenerationState
 from service.text.chunking import Chunking
+
+LOGS = "Keeps the vectors of some queries, ten a minute of each process, to measure codecs by"
 
 
 class CollectionIn(Strict):
@@ -42,6 +45,7 @@ class CollectionIn(Strict):
     )
     contract: ContractSpec | None = Field(None, description="What every training must keep, or it publishes nothing")
     retrain: RetrainSpec | None = Field(None, description="Trains again when new items drift; never without one")
+    log_queries: bool = Field(False, description=LOGS)
     originals: Originals = Field(Originals.FLOAT32, description="How vectors are kept; drop leaves codes alone")
     encoder: str | None = Field(None, description="sentence-transformers, openai or tfidf; none for vectors only")
     chunking: Chunking | None = Field(
@@ -103,6 +107,7 @@ class CollectionOut(BaseModel):
     codec: CodecSpec
     contract: dict[str, Any] | None
     retrain: RetrainSpec | None
+    log_queries: bool
     chunking: Chunking | None
     items: int
     chunks: int | None = Field(description="Vectors of its items' chunks; null where texts are not cut")
@@ -139,23 +144,44 @@ class CollectionPatch(Strict):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "examples": [{"codec": {"bytes": 16}}, {"retrain": {"when": "drifting", "at_most_every_hours": 12}}]
+            "examples": [
+                {"codec": {"bytes": 16}},
+                {"retrain": {"when": "drifting", "at_most_every_hours": 12}},
+                {"log_queries": True},
+            ]
         }
     )
 
     codec: CodecCut | None = None
     retrain: RetrainSpec | None = Field(None, description="Null: it trains when somebody asks, and never else")
+    log_queries: bool | None = Field(None, description=LOGS)
 
     @property
     def cut(self) -> CodecCut | None:
-        """The cut that is asked for; none where it is for another policy.
+        """The cut that is asked for; none where something else is to change.
 
         Raises:
-            InvalidInput: nothing or both are to change.
+            InvalidInput: nothing or more than one thing is to change.
         """
-        if len(self.model_fields_set) != 1 or (self.codec is None and "codec" in self.model_fields_set):
-            raise InvalidInput("a codec is required or a retrain, and not both", field="codec")
+        (*others, changed) = self.model_fields_set or {"codec"}
+        if others or (changed != "retrain" and getattr(self, changed) is None):
+            raise InvalidInput("one of codec, retrain and log_queries is required, and no other", field=changed)
         return self.codec
+
+
+class QueriesIn(TextsOrVectors):
+    """Queries like those of your users: texts or vectors."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"texts": ["what lives in water?", "who plays music?"]}]})
+
+
+class QueriesOut(BaseModel):
+    """How many queries codecs are measured by: from 100 on, different ones."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    given: int
+    logged: int = Field(description="Of those that the collection was asked, where `log_queries` says so")
 
 
 class AliasIn(Strict):

@@ -6,7 +6,7 @@ ascending, so that the order of rows is the order of the log.
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, LargeBinary, String, Text
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, LargeBinary, String, Text, sql
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -35,6 +35,8 @@ class CollectionRow(Base):
     """What a training must keep to be published; none where anything will do."""
     retrain: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     """When it is trained again without anybody asking; none for never."""
+    log_queries: Mapped[bool] = mapped_column(default=False, server_default=sql.false())
+    """Whether some of the queries that it is asked are kept, to measure codecs by."""
     told_drift: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     """The generation and the status of the drift that an operator's endpoint was told last; none where it was not."""
     chunking: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
@@ -156,6 +158,20 @@ class CodeRow(Base):
     generation_id: Mapped[int] = mapped_column(ForeignKey("generations.id", ondelete="CASCADE"), primary_key=True)
     row_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     code: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class QueryRow(Base):
+    """A query that codecs are measured by: one that somebody gave, or one of those that were asked."""
+
+    __tablename__ = "queries"
+    __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012 - SQLAlchemy's own form
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    collection_id: Mapped[int] = mapped_column(ForeignKey("collections.id", ondelete="CASCADE"), index=True)
+    vector: Mapped[bytes] = mapped_column(LargeBinary)
+    """float32, little-endian; its text is not kept."""
+    logged: Mapped[bool]
+    created_at: Mapped[float]
 
 
 class SnapshotRow(Base):

@@ -1,0 +1,173 @@
+"""Codecs measured by queries like those of users: given ones, and those that were asked where that is wanted."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from models import Metric, exact_neighbours
+from service.cli import app
+from service.collection import Collection
+from service.generation import Build
+from service.index.segment import IndexKind
+from service.lookout import Lookout
+from service.query import Example, Query
+from service.recent import LOGGED, RecentQueries
+from service.search import OVERSAMPLE, Plan
+from service.store import queries
+from service.store.queries import Held
+from service.user_queries import FEWEST, user_queries
+from tests.conftest import Server, clustered
+from tests.test_api_problems import problem
+from tests.test_collection import catalog_of, item
+
+DIM, ITEMS = 8, 600
+BODY = {"codec": {"kind": "dense", "bytes": 4}, "training": {"epochs": 1}}
+OTHERS = np.random.default_rng(0).standard_normal((200, DIM)).astype(np.float32)
+"""Unlike the items: codes keep less of their neighbours."""
+
+
+@pytest.fixture
+def catalog(database_url: str) -> Any:
+    database, catalog = catalog_of(database_url)
+    yield catalog
+    database.close()
+
+
+@pytest.fixture
+def collection(catalog: Any) -> Any:
+    made = catalog.create("c", dimension=DIM)
+    made.ingest([item(str(n), vector) for n, vector in enumerate(clustered(ITEMS, DIM))])
+    return made
+
+
+def built(collection: Collection, scratch: Path) -> Any:
+    database = collection._database
+    return Build(database, collection.id, BODY, scratch, lambda *_: None).run(10_000)["certificate"]
+
+
+def asked(collection: Collection, vectors: Any) -> None:
+    plan = Plan(1, OVERSAMPLE, IndexKind.EXACT, None)
+    collection.search([Query((Example(vector=vector),), plan) for vector in vectors])
+
+
+def test_a_certificate_is_measured_by_given_queries_where_there_are_enough(
+    collection: Collection, tmp_path: Path
+) -> None:
+    of = collection._database, collection.id, DIM, Metric.COSINE
+    collection.give_queries(list(OTHERS[: FEWEST - 1]), "vectors")
+    collection.give_queries(list(OTHERS[: FEWEST - 1]), "vectors")
+    assert collection.held_queries() == Held(2 * (FEWEST - 1), 0)
+    assert user_queries(*of) is None, "the same query twice says nothing more"
+    by_items = built(collection, tmp_path / "1")
+    assert (by_items["asked"], by_items["queries"], by_items["items"]) == ("items", 30, ITEMS)
+
+    collection.give_queries(list(OTHERS), "vectors")
+    by_queries = built(collection, tmp_path / "2")
+    assert (by_queries["asked"], by_queries["queries"], by_queries["items"]) == ("queries", 200, ITEMS)
+    given = user_queries(*of)
+    assert given is not None
+    assert np.allclose(given.vectors, OTHERS / np.linalg.norm(OTHERS, axis=1, keepdims=True))
+    # What the certificate says of the refine stage is what a search there finds.
+    truth = exact_neighbours(clustered(ITEMS, DIM), OTHERS, 10, Metric.COSINE).rows
+    plan = Plan(10, OVERSAMPLE, IndexKind.FAISS, None)
+    answers = collection.search([Query((Example(vector=vector),), plan) for vector in OTHERS])
+    found = [{int(hit.item.item_id) for hit in answer.hits} for answer in answers]
+    recall = np.mean([len(hits & set(rows)) / 10 for hits, rows in zip(found, truth.tolist(), strict=True)])
+    assert by_queries["intervals"]["recall@10"]["value"] == pytest.approx(recall, abs=0.002)
+
+    asked(collection, OTHERS[:60])
+    drift = collection.drift()
+    assert drift is not None
+    assert drift.queries is not None
+    assert drift.queries.status == "fresh", "they are what it was certified by"
+    collection.forget_queries()
+    assert collection.held_queries() == Held(0, 0)
+
+
+def test_the_newest_are_kept(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queries, "MOST", 50)
+    for start in range(0, 120, 40):
+        collection.give_queries(list(OTHERS[start : start + 40]), "vectors")
+    assert collection.held_queries() == Held(50, 0)
+    collection.give_queries(list(OTHERS), "vectors")
+    with collection._database.reading() as session:
+        kept = queries.newest(session, collection.id, 40)
+    assert kept == [vector.tobytes() for vector in OTHERS[160:]]
+
+
+def test_what_is_asked_is_logged_from_when_somebody_agrees_and_no_longer(catalog: Any, collection: Collection) -> None:
+    lookout = Lookout.__new__(Lookout)
+    lookout._catalog, lookout._logging = catalog, set()
+
+    def minute(vectors: Any) -> Held:
+        asked(collection, vectors)
+        lookout._log_at = 0.0
+        lookout._log_queries()
+        return collection.held_queries()
+
+    assert minute(OTHERS[:30]) == Held(0, 0)
+    catalog.set_log_queries("c", True)
+    assert minute(OTHERS[30:60]) == Held(0, 0), "some of these were asked before"
+    assert minute(OTHERS[60:100]) == Held(0, LOGGED)
+    assert minute(OTHERS[:0]) == Held(0, LOGGED)
+    assert minute(OTHERS[100:103]) == Held(0, LOGGED + 3)
+    with collection._database.reading() as session:
+        kept = queries.newest(session, collection.id, 100)
+    assert kept[:2] == [OTHERS[60].tobytes(), OTHERS[64].tobytes()]
+    assert kept[-4:] == [vector.tobytes() for vector in (OTHERS[99], *OTHERS[100:103])]
+    catalog.set_log_queries("c", False)
+    assert minute(OTHERS[110:140]) == Held(0, LOGGED + 3)
+
+
+def test_of_more_than_are_kept_some_are_logged() -> None:
+    recent = RecentQueries()
+    for vector in clustered(1_000, DIM):
+        recent.add(vector)
+    assert len(recent.fresh(DIM)) == LOGGED
+    assert len(recent.fresh(DIM)) == 0
+
+
+def test_over_http_and_by_command(new_server: Callable[..., Server], tmp_path: Path) -> None:
+    server = new_server(TFIDF_DIMENSION="64")
+    path = "/collections/c/queries"
+    server.post("/collections", {"name": "c", "encoder": "tfidf"}, 201)
+    server.post("/ingest", {"collection": "c", "items": [{"text": f"word{n} and word{n + 1}"} for n in range(300)]})
+    assert server.post(path, {"texts": ["word1", "word2 word3"]}) == {"given": 2, "logged": 0}
+    assert server.post(path, {"vectors": [[0.5] * 64]}) == {"given": 3, "logged": 0}
+    for body, status, field, said in (
+        ({}, 422, "texts", "either"),
+        ({"texts": []}, 422, "texts", "empty"),
+        ({"vectors": [[0.5] * 63]}, 422, "vectors[0]", "64"),
+        ({"vectors": [[0.0] * 63 + [None]]}, 422, "vectors[0]", "position 63"),
+    ):
+        problem(server.client.post(path, json=body), status, field, said)
+    problem(server.client.post("/collections/none/queries", json={"texts": ["a"]}), 404, "collection")
+    assert server.get(path) == {"given": 3, "logged": 0}
+
+    def run(*given: str) -> Any:
+        return CliRunner().invoke(app, ["queries", "c", *given, "--url", server.url])
+
+    file = tmp_path / "q.ndjson"
+    lines: list[dict[str, Any]] = [{"text": f"word{n}"} for n in range(120)]
+    file.write_text("\n".join(map(json.dumps, [*lines, {"vector": [0.25] * 64}])))
+    told = run(str(file))
+    assert (told.exit_code, json.loads(told.stdout)) == (0, {"collection": "c", "given": 124, "logged": 0})
+    file.write_text('{"text": "a"}\n{"query": "b"}\n')
+    wrong = run(str(file))
+    assert (wrong.exit_code, "line 2" in wrong.stderr) == (2, True)
+    assert json.loads(run().stdout)["given"] == 124
+    result = server.trained("c", **BODY)
+    assert (result["certificate"]["asked"], result["certificate"]["queries"]) == ("queries", 123)
+    plan = server.finished(server.post("/collections/c/plan", {"bytes": [4], "minutes": 0.01}, 202)["id"])
+    assert plan["state"] == "succeeded", plan
+    assert json.loads(run("--forget").stdout)["given"] == 0
+    changed = server.client.patch("/collections/c", json={"log_queries": True})
+    assert (changed.status_code, changed.json()["log_queries"]) == (200, True)
+    problem(server.client.patch("/collections/c", json={"log_queries": None}), 422, "log_queries", "required")
+    assert server.client.patch("/collections/c", json={"log_queries": False}).json()["log_queries"] is False
+    assert server.client.delete(path).status_code == 204
