@@ -22,9 +22,11 @@ from service.examiner import BESIDE_SECONDS
 ITEMS, NEW, ASKED, BATCH = 20_000, 500, 200, 1_000
 
 
-def ingest(client: Client, vectors: Vectors) -> None:
+def ingest(client: Client, vectors: Vectors, first: int) -> None:
+    """Vectors as items whose ids count on from the first one's."""
     for start in range(0, len(vectors), BATCH):
-        client.ingest("c", [{"vector": packed(vector)} for vector in vectors[start : start + BATCH]])
+        rows = range(start, min(start + BATCH, len(vectors)))
+        client.ingest("c", [{"id": str(first + row), "vector": packed(vectors[row])} for row in rows])
 
 
 def ask(client: Client, vectors: Vectors) -> None:
@@ -43,14 +45,14 @@ def main() -> None:
     others, questions = (np.load(path).astype(np.float32) for path in (given.others, given.queries or given.others))
     with tempfile.TemporaryDirectory() as folder, served(Path(folder)) as url, Client(url) as client:
         client.create({"name": "c", "dimension": same.shape[1]})
-        ingest(client, same[:ITEMS])
+        ingest(client, same[:ITEMS], 0)
         trained(client, "c", {"codec": {"kind": "residual", "bytes": 16}})
         before = 0.0
-        for name, items, asked in (
-            ("the same", same[ITEMS : ITEMS + NEW], same[-ASKED:]),
-            ("others", others[:NEW], questions[-ASKED:]),
+        for name, first, items, asked in (
+            ("the same", ITEMS, same[ITEMS : ITEMS + NEW], same[-ASKED:]),
+            ("others", ITEMS + NEW, others[:NEW], questions[-ASKED:]),
         ):
-            ingest(client, items)
+            ingest(client, items, first)
             ask(client, asked)
             time.sleep(max(0.0, before + BESIDE_SECONDS + 1 - time.monotonic()))
             print(name, json.dumps(client.collection("c")["drift"]), flush=True)

@@ -78,6 +78,7 @@ def filled(url: str, codec: Codec) -> Database:
         [item("3", VECTORS[900], tags=["ä", None]), item("new", VECTORS[901])], Terms(once=OnceKey("k", b"body"))
     )
     collection.delete(["5"])
+    collection.give_queries(list(VECTORS[:3]), "vectors")
     place.catalog.point_alias("also", "c")
     place.catalog.delete(place.catalog.create("gone", dimension=2).name)
     place.catalog.create("empty", dimension=3)

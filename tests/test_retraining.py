@@ -133,7 +133,7 @@ def test_a_policy_is_set_changed_and_refused_by_field(server: Server, name: str)
         ({"retrain": {"when": "fresh"}}, "retrain.when", "stale"),
         ({"retrain": {"when": "stale", "at_most_every_hours": 0}}, "retrain.at_most_every_hours", "greater than 0"),
         ({"retrain": {}}, "retrain.when", "required"),
-        ({"retrain": None, "codec": {"bytes": 4}}, "codec", "not both"),
+        ({"retrain": None, "codec": {"bytes": 4}}, "codec", "and no other"),
         ({"codec": None}, "codec", "required"),
     ):
         problem(server.client.patch(path, json=body), 422, field, said)

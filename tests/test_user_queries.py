@@ -163,8 +163,9 @@ def test_over_http_and_by_command(new_server: Callable[..., Server], tmp_path: P
     assert json.loads(run().stdout)["given"] == 124
     result = server.trained("c", **BODY)
     assert (result["certificate"]["asked"], result["certificate"]["queries"]) == ("queries", 123)
-    plan = server.finished(server.post("/collections/c/plan", {"bytes": [4], "minutes": 0.01}, 202)["id"])
+    plan = server.finished(server.post("/collections/c/plan", {"minutes": 0.01}, 202)["id"])
     assert plan["state"] == "succeeded", plan
+    assert plan["result"]["counts"]["queries"] == 123, plan["result"]["counts"]
     assert json.loads(run("--forget").stdout)["given"] == 0
     changed = server.client.patch("/collections/c", json={"log_queries": True})
     assert (changed.status_code, changed.json()["log_queries"]) == (200, True)

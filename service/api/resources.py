@@ -163,9 +163,9 @@ class CollectionPatch(Strict):
         Raises:
             InvalidInput: nothing or more than one thing is to change.
         """
-        (*others, changed) = self.model_fields_set or {"codec"}
-        if others or (changed != "retrain" and getattr(self, changed) is None):
-            raise InvalidInput("one of codec, retrain and log_queries is required, and no other", field=changed)
+        changed = [name for name in type(self).model_fields if name in self.model_fields_set] or ["codec"]
+        if len(changed) > 1 or (changed != ["retrain"] and getattr(self, changed[0]) is None):
+            raise InvalidInput("one of codec, retrain and log_queries is required, and no other", field=changed[0])
         return self.codec
 
 
