@@ -28,11 +28,23 @@ def plan(*points: Point, **wish: Any) -> Plan:
     return Plan(asked, trial, 1.0, list(points))
 
 
-def point(name: str, total: float, low: float, oversample: int = 10, factory: str = "") -> Point:
+def point(name: str, total: float, low: float, oversample: int = 10, factory: str = "", shared: float = 0.0) -> Point:
     codec = {"kind": "faiss", "factory": factory} if factory else {"kind": "residual", "bytes": 8}
     kept = Estimate(low + 0.01, low, low + 0.02)
     return Point(
-        Candidate(name, codec), 8, total, kept, kept, 0.5, Setting(oversample, {}), {10: kept}, 1.0, 5.0, 9.0, 100.0
+        Candidate(name, codec),
+        8,
+        total,
+        shared,
+        kept,
+        kept,
+        0.5,
+        Setting(oversample, {}),
+        {10: kept},
+        1.0,
+        5.0,
+        9.0,
+        100.0,
     )
 
 
@@ -90,6 +102,21 @@ def test_the_cheapest_is_taken_and_who_wins_is_said(points: list[Point], taken: 
     assert record["take"] is None or record["take"]["codec"] == record["order"][0]
     cheapest = min(points, key=lambda one: (one.total_bytes, -one.rescored.value))
     assert made.frontier[0] is cheapest
+
+
+def test_the_code_that_takes_over_as_items_share_its_tables_is_named() -> None:
+    # Of a million: 16 bytes a vector and none shared; 12 and 6 MB, 10 and 20 MB; 15 bytes, which keep too little.
+    small = point("F", 16, 0.96, factory="PQ8x8")
+    next_one, last = point("a", 18, 0.96, shared=6e6), point("b", 30, 0.96, shared=20e6)
+    poor = point("c", 17, 0.9, shared=2e6)
+    said = plan(small, next_one, last, poor).sentences
+    assert said[2] == (
+        "Tables and codec weigh less the more items share them: from about 1,500,000 on, a takes fewer bytes in all; "
+        "what it keeps of so many is not measured here."
+    )
+    for others in ([point("a", 18, 0.96)], [point("a", 18, 0.96, shared=2e6)], [point("a", 417, 0.96, shared=402e6)]):
+        assert len(plan(small, *others).sentences) == 2, "never cheaper, or not before a hundred times as many"
+    assert len(plan(small, next_one, budgets={"total_bytes": 40}).sentences) == 2
 
 
 def test_budgets_choose_what_keeps_most_and_name_what_is_too_dear() -> None:

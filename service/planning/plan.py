@@ -12,6 +12,8 @@ from service.planning.point import K, Point, Trial, measured
 from service.planning.wish import PlanSpec
 from service.search import Stage
 
+FORESEEN = 100
+"""Times the planned size up to which is said which code will be the cheapest."""
 Report = Callable[[float, str], None]
 """The share that is done, at least, and what is being done; raises TrainingStopped to end the plan."""
 
@@ -150,7 +152,7 @@ class Plan:
                 for is_ours in (True, False)
             )
             what = "Cheapest that meets" if self.trial.least else "Most neighbours within"
-            said = [f"{what} {wanted}: {self._told(taken)}.", self._winner(ours, theirs)]
+            said = [f"{what} {wanted}: {self._told(taken)}.", self._winner(ours, theirs), *self._foreseen(taken)]
         if every is not None and every is not taken:
             said.append(f"{every.candidate.name} would do better, but a collection cannot take it.")
         if self.failed:
@@ -167,6 +169,22 @@ class Plan:
             return f"Codewell and FAISS are level: {ours.candidate.name} and {theirs.candidate.name} cost the same."
         winner, other = ("Codewell", theirs) if self.best([ours, theirs]) is ours else ("FAISS", ours)
         return f"{winner} wins: the other side's best is {self._told(other)}."
+
+    def _foreseen(self, taken: Point) -> list[str]:
+        """Which code takes over first as more items share tables and codec."""
+        items = self.trial.items
+        takeovers = [
+            ((other.shared_bytes - taken.shared_bytes) / saved, other.candidate.name)
+            for other in (self.order if self.trial.least else [])
+            if (saved := taken.vector_bytes(items) - other.vector_bytes(items)) > 0
+        ]
+        later = [(count, name) for count, name in takeovers if items < count < FORESEEN * items]
+        return [
+            "Tables and codec weigh less the more items share them: from about "
+            f"{float(f'{count:.2g}'):,.0f} on, {name} takes fewer bytes in all; what it keeps of so many is not "
+            "measured here."
+            for count, name in sorted(later)[:1]
+        ]
 
     def _told(self, point: Point) -> str:
         read = f"{K * point.setting.oversample} originals read" if self.trial.stage is Stage.RESCORE else "codes alone"
