@@ -1,5 +1,6 @@
 """What a plan tries, chooses and says; drift's thresholds. Nothing is trained."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from models import Estimate, Metric
 from service.codec_spec import codec_spec
-from service.compare.comparison import Candidate, candidates
+from service.compare.comparison import Candidate, Failed, candidates
 from service.compare.vectors import Sample
 from service.drift import Freshness, compared
 from service.planning.contenders import grid, ladder, rivals, scout
@@ -117,6 +118,28 @@ def test_the_code_that_takes_over_as_items_share_its_tables_is_named() -> None:
     for others in ([point("a", 18, 0.96)], [point("a", 18, 0.96, shared=2e6)], [point("a", 417, 0.96, shared=402e6)]):
         assert len(plan(small, *others).sentences) == 2, "never cheaper, or not before a hundred times as many"
     assert len(plan(small, next_one, budgets={"total_bytes": 40}).sentences) == 2
+
+
+def test_what_could_meet_it_is_said_where_nothing_does() -> None:
+    poor = point("a", 12, 0.93)
+    said = plan(poor).sentences
+    assert said[0] == "No code that was tried meets recall@10 of 0.95."
+    assert said[2] == "What could meet it: an oversample above 100."
+    bounded = plan(poor, contract={"recall@10": 0.95, "max_bytes": 8})
+    bounded.failed.append(Failed(Candidate("b", {"kind": "dense"}), "the 1 minutes were over"))
+    assert bounded.sentences[0] == "No code that was tried meets recall@10 of 0.95 within the costs."
+    assert bounded.sentences[2] == (
+        "What could meet it: higher costs; or an oversample above 100; or more than 1 minutes, for codes that were not "
+        "measured."
+    )
+    alone = plan(poor)
+    alone.trial = replace(alone.trial, stage=Stage.REFINE)
+    assert alone.sentences[2] == "What could meet it: searches that read originals."
+    dear = plan(poor, budgets={"total_bytes": 11})
+    assert [dear.sentences[0], dear.sentences[2]] == [
+        "No code that was tried meets the budgets.",
+        "What could meet it: higher costs.",
+    ]
 
 
 def test_budgets_choose_what_keeps_most_and_name_what_is_too_dear() -> None:

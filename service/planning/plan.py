@@ -143,9 +143,11 @@ class Plan:
         taken, every = self.taken, self.best(self.points)
         wanted = " and ".join(f"recall@{k} of {least:g}" for k, least in self.trial.least.items()) or "the budgets"
         if taken is None:
-            near = self.order
-            said = [f"No code that was tried meets {wanted}{' within the costs' if self.trial.least else ''}."]
+            near, remedies = self.order, self._remedies()
+            within = " within the costs" if self._costs and self.trial.least else ""
+            said = [f"No code that was tried meets {wanted}{within}."]
             said += [f"The nearest is {self._told(near[0])}: {'; '.join(self.missing(near[0]))}."] if near else []
+            said += [f"What could meet it: {'; or '.join(remedies)}."] if remedies else []
         else:
             ours, theirs = (
                 self.best([point for point in self.points if point.candidate.is_ours is is_ours])
@@ -160,6 +162,21 @@ class Plan:
                 f"Not measured, so none of it is known: {', '.join(one.candidate.name for one in self.failed)}."
             )
         return said
+
+    @property
+    def _costs(self) -> bool:
+        """Whether they are bounded."""
+        return self.wish.max_bytes is not None or self.wish.budgets is not None
+
+    def _remedies(self) -> list[str]:
+        """What was given to the plan and leaves codes out."""
+        reads = self.trial.stage is Stage.RESCORE
+        originals = f"an oversample above {self.trial.most_oversample}" if reads else "searches that read originals"
+        return [
+            *(["higher costs"] if self._costs else []),
+            *([originals] if self.trial.least else []),
+            *([f"more than {self.minutes:g} minutes, for codes that were not measured"] if self.failed else []),
+        ]
 
     def _winner(self, ours: Point | None, theirs: Point | None) -> str:
         if ours is None or theirs is None:
