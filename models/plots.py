@@ -68,7 +68,7 @@ def loss_curve(
         axes.locator_params(axis="x", integer=True)
         # The loss may have other units (penalties, likelihoods): an axis of its own.
         other = axes.twinx()
-        other.plot(numbers[1:], loss[1:], color=ORANGE, linestyle="--", label="training loss")
+        other.plot(numbers[1:], loss[1:], color=ORANGE, linestyle="--", marker=".", label="training loss")
         other.set_ylabel("training loss", color=ORANGE)
         other.spines["top"].set_visible(False)
         lines = [*axes.get_lines(), *other.get_lines()]
@@ -88,7 +88,7 @@ def spectrum(path: Path, data: Array, restored: Array, latents: int) -> "Axes":
     with Picture(path, "What the code keeps of each principal axis", "principal axis", "variance") as axes:
         ranks = np.arange(1, len(variances) + 1)
         axes.plot(ranks, variances, color=GREY, linewidth=2, label="data")
-        axes.plot(ranks, lost, color=BLUE, label="lost by the autoencoder")
+        axes.plot(ranks, lost, color=BLUE, label="lost by the code")
         lost_by_pca = np.where(ranks > latents, variances, np.nan)
         axes.plot(ranks, lost_by_pca, color=ORANGE, linestyle="--", label=f"lost by PCA with {latents} axes")
         if latents < len(variances):

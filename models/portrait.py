@@ -16,6 +16,7 @@ from models import plots
 from models.codec import Codec
 from models.configs import BinaryConfig, DenseConfig, LatentType, SparseConfig
 from models.corruption import Corruption, CorruptionKind
+from models.factory import QuantizerConfig
 from models.metric import Vectors
 from models.scalar_code import ScalarCode
 from models.training import TrainingRun
@@ -55,7 +56,8 @@ class Portrait:
 
     def _pictures(self) -> Iterator[tuple[str, Callable[[Path], Any]]]:
         dim = self._codec.dim
-        yield "loss", self.loss
+        if not isinstance(self._config, QuantizerConfig):  # FAISS trains in one go and tells no loss
+            yield "loss", self.loss
         if 2 <= dim <= WIDEST:
             yield "spectrum", self.spectrum
             yield "size", self.size
@@ -85,7 +87,8 @@ class Portrait:
         possible = sorted(size for size in sizes if 1 <= size <= max(1, self._codec.dim // 2))
         left = self._held_out - self._codec.decode(self._codec.encode(self._held_out))
         errors = {own: float(np.square(left).mean()) / self._variance}
-        return plots.error_by_size(path, {"PCA, int4": self._pca_errors(possible), self._codec.kind: errors})
+        name = self._config.factory if isinstance(self._config, QuantizerConfig) else self._codec.kind
+        return plots.error_by_size(path, {"PCA, int4": self._pca_errors(possible), name: errors})
 
     def map(self, path: Path) -> Any:
         """The codes along their two leading axes."""

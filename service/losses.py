@@ -22,7 +22,7 @@ K = 10
 TIMED = 20
 """Searches that a setting's milliseconds are the median of."""
 WIDER = (2, 5, 10)
-"""Times that the oversample is raised by, to see what that gives back;"""
+"""Times that the oversample is raised by, as far as a search may ask, to see what that gives back;"""
 MORE_PROBES = (2, 4)
 """and the buckets that are looked into."""
 
@@ -168,8 +168,8 @@ class Losses:
 
     def _turned(self, plan: Plan, probes: int) -> Iterator[tuple[str, Plan]]:
         """`probes` are those of the plan, where they say anything."""
-        for times in WIDER:
-            if (wider := plan.oversample * times) <= self.most_oversample:
+        for wider in sorted({min(plan.oversample * times, self.most_oversample) for times in WIDER}):
+            if wider > plan.oversample:
                 yield "oversample", replace(plan, oversample=wider, margin=None)  # as for whoever names one
         if plan.margin is not None:
             yield "margin", replace(plan, margin=None)

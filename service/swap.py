@@ -145,6 +145,7 @@ class Swap:
             self._fence(session)
             generation = session.get_one(GenerationRow, generation_id)
             generation.state, generation.certificate = GenerationState.REFUSED, dict(certificate)
+            generation.oversample = certificate["oversample"]
         self._free(generation_id)
 
     def sweep(self, keep: int) -> None:

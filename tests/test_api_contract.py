@@ -76,6 +76,7 @@ def test_a_contract_that_is_not_kept_fails_its_job_and_the_old_codec_answers(ser
     assert found(server, kept.name) == before
     refused, published = server.get(f"/collections/{kept.name}/generations")["generations"][:2]
     assert (refused["state"], refused["certificate"], refused["published_at"]) == ("refused", said["certificate"], None)
+    assert refused["oversample"] == said["certificate"]["oversample"] == 100
     assert (published["id"], published["state"]) == (kept.result["generation"], "published")
     told = codewell(server, "certificate", "--collection", kept.name)
     assert f"generation {published['id']} of {kept.name}, published 20" in told.stdout

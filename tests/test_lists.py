@@ -208,6 +208,9 @@ def test_losses_are_those_of_a_search_within_the_margin(index: AdditiveIndex) ->
     told = losses.knobs(IndexKind.FAISS, originals, np.inf, nullcontext())
     default = Plan(K, 10, IndexKind.FAISS, Stage.RESCORE, margin=0.0)
     assert [one["knob"] for one in told] == ["default", "margin", "index", "stage"]
+    for most, tried in ((15, [15]), (20, [20]), (60, [20, 50, 60]), (900, [20, 50, 100])):
+        turned = replace(losses, most_oversample=most)._turned(default, 0)
+        assert [plan.oversample for knob, plan in turned if knob == "oversample"] == tried
     assert told[0]["recall@10"] == found(default) < found(replace(default, margin=None)) == told[1]["recall@10"]
     lost = losses.attributed(IndexKind.FAISS)["lost"]
     assert lost["shortlist"] == pytest.approx(told[1]["gives_back"], abs=0.02)  # all of it is the margin's

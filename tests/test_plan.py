@@ -1,5 +1,6 @@
 """What a plan tries, chooses and says. Nothing is trained."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from models import Estimate, Metric
 from service.codec_spec import codec_spec
-from service.compare.comparison import Candidate, candidates
+from service.compare.comparison import Candidate, Failed, candidates
 from service.compare.vectors import Sample
 from service.planning.contenders import grid, ladder, rivals, scout
 from service.planning.plan import Plan
@@ -27,11 +28,23 @@ def plan(*points: Point, **wish: Any) -> Plan:
     return Plan(asked, trial, 1.0, list(points))
 
 
-def point(name: str, total: float, low: float, oversample: int = 10, factory: str = "") -> Point:
+def point(name: str, total: float, low: float, oversample: int = 10, factory: str = "", shared: float = 0.0) -> Point:
     codec = {"kind": "faiss", "factory": factory} if factory else {"kind": "residual", "bytes": 8}
     kept = Estimate(low + 0.01, low, low + 0.02)
     return Point(
-        Candidate(name, codec), 8, total, kept, kept, 0.5, Setting(oversample, {}), {10: kept}, 1.0, 5.0, 9.0, 100.0
+        Candidate(name, codec),
+        8,
+        total,
+        shared,
+        kept,
+        kept,
+        0.5,
+        Setting(oversample, {}),
+        {10: kept},
+        1.0,
+        5.0,
+        9.0,
+        100.0,
     )
 
 
@@ -89,6 +102,43 @@ def test_the_cheapest_is_taken_and_who_wins_is_said(points: list[Point], taken: 
     assert record["take"] is None or record["take"]["codec"] == record["order"][0]
     cheapest = min(points, key=lambda one: (one.total_bytes, -one.rescored.value))
     assert made.frontier[0] is cheapest
+
+
+def test_the_code_that_takes_over_as_items_share_its_tables_is_named() -> None:
+    # Of a million: 16 bytes a vector and none shared; 12 and 6 MB, 10 and 20 MB; 15 bytes, which keep too little.
+    small = point("F", 16, 0.96, factory="PQ8x8")
+    next_one, last = point("a", 18, 0.96, shared=6e6), point("b", 30, 0.96, shared=20e6)
+    poor = point("c", 17, 0.9, shared=2e6)
+    said = plan(small, next_one, last, poor).sentences
+    assert said[2] == (
+        "Tables and codec weigh less the more items share them: from about 1,500,000 on, a takes fewer bytes in all; "
+        "what it keeps of so many is not measured here."
+    )
+    for others in ([point("a", 18, 0.96)], [point("a", 18, 0.96, shared=2e6)], [point("a", 417, 0.96, shared=402e6)]):
+        assert len(plan(small, *others).sentences) == 2, "never cheaper, or not before a hundred times as many"
+    assert len(plan(small, next_one, budgets={"total_bytes": 40}).sentences) == 2
+
+
+def test_what_could_meet_it_is_said_where_nothing_does() -> None:
+    poor = point("a", 12, 0.93)
+    said = plan(poor).sentences
+    assert said[0] == "No code that was tried meets recall@10 of 0.95."
+    assert said[2] == "What could meet it: an oversample above 100."
+    bounded = plan(poor, contract={"recall@10": 0.95, "max_bytes": 8})
+    bounded.failed.append(Failed(Candidate("b", {"kind": "dense"}), "the 1 minutes were over"))
+    assert bounded.sentences[0] == "No code that was tried meets recall@10 of 0.95 within the costs."
+    assert bounded.sentences[2] == (
+        "What could meet it: higher costs; or an oversample above 100; or more than 1 minutes, for codes that were not "
+        "measured."
+    )
+    alone = plan(poor)
+    alone.trial = replace(alone.trial, stage=Stage.REFINE)
+    assert alone.sentences[2] == "What could meet it: searches that read originals."
+    dear = plan(poor, budgets={"total_bytes": 11})
+    assert [dear.sentences[0], dear.sentences[2]] == [
+        "No code that was tried meets the budgets.",
+        "What could meet it: higher costs.",
+    ]
 
 
 def test_budgets_choose_what_keeps_most_and_name_what_is_too_dear() -> None:

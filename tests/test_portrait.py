@@ -16,6 +16,7 @@ from models import (
     LatentType,
     Metric,
     Portrait,
+    QuantizerConfig,
     SparseConfig,
     TrainingConfig,
     VariationalConfig,
@@ -51,6 +52,13 @@ def test_each_kind_has_its_pictures(config: CodecConfig, own: set[str], tmp_path
     drawn = portrait.draw(tmp_path)
     assert set(drawn) == {"loss", "spectrum", "size"} | own
     assert {path.name for path in tmp_path.iterdir()} == {f"{name}.png" for name in drawn}
+
+
+@pytest.mark.parametrize("factory", ["PCAR6,SQ4", "PQ3x8", "RQ3x8"])
+def test_a_code_of_faiss_has_no_curve_and_its_own_name(factory: str, tmp_path: Path) -> None:
+    _, portrait = portrayed(QuantizerConfig(factory))
+    assert set(portrait.draw(tmp_path)) == {"spectrum", "size", "map"}
+    assert [line.get_label() for line in portrait.size(tmp_path / "x.png").get_lines()] == ["PCA, int4", factory]
 
 
 def test_the_curve_is_that_of_the_run(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from service.planning.point import K, Point, Trial, measured
 from service.planning.wish import PlanSpec
 from service.search import Stage
 
+FORESEEN = 100
+"""Times the planned size up to which is said which code will be the cheapest."""
 Report = Callable[[float, str], None]
 """The share that is done, at least, and what is being done; raises TrainingStopped to end the plan."""
 
@@ -141,16 +143,18 @@ class Plan:
         taken, every = self.taken, self.best(self.points)
         wanted = " and ".join(f"recall@{k} of {least:g}" for k, least in self.trial.least.items()) or "the budgets"
         if taken is None:
-            near = self.order
-            said = [f"No code that was tried meets {wanted}{' within the costs' if self.trial.least else ''}."]
+            near, remedies = self.order, self._remedies()
+            within = " within the costs" if self._costs and self.trial.least else ""
+            said = [f"No code that was tried meets {wanted}{within}."]
             said += [f"The nearest is {self._told(near[0])}: {'; '.join(self.missing(near[0]))}."] if near else []
+            said += [f"What could meet it: {'; or '.join(remedies)}."] if remedies else []
         else:
             ours, theirs = (
                 self.best([point for point in self.points if point.candidate.is_ours is is_ours])
                 for is_ours in (True, False)
             )
             what = "Cheapest that meets" if self.trial.least else "Most neighbours within"
-            said = [f"{what} {wanted}: {self._told(taken)}.", self._winner(ours, theirs)]
+            said = [f"{what} {wanted}: {self._told(taken)}.", self._winner(ours, theirs), *self._foreseen(taken)]
         if every is not None and every is not taken:
             said.append(f"{every.candidate.name} would do better, but a collection cannot take it.")
         if self.failed:
@@ -158,6 +162,21 @@ class Plan:
                 f"Not measured, so none of it is known: {', '.join(one.candidate.name for one in self.failed)}."
             )
         return said
+
+    @property
+    def _costs(self) -> bool:
+        """Whether they are bounded."""
+        return self.wish.max_bytes is not None or self.wish.budgets is not None
+
+    def _remedies(self) -> list[str]:
+        """What was given to the plan and leaves codes out."""
+        reads = self.trial.stage is Stage.RESCORE
+        originals = f"an oversample above {self.trial.most_oversample}" if reads else "searches that read originals"
+        return [
+            *(["higher costs"] if self._costs else []),
+            *([originals] if self.trial.least else []),
+            *([f"more than {self.minutes:g} minutes, for codes that were not measured"] if self.failed else []),
+        ]
 
     def _winner(self, ours: Point | None, theirs: Point | None) -> str:
         if ours is None or theirs is None:
@@ -167,6 +186,22 @@ class Plan:
             return f"Codewell and FAISS are level: {ours.candidate.name} and {theirs.candidate.name} cost the same."
         winner, other = ("Codewell", theirs) if self.best([ours, theirs]) is ours else ("FAISS", ours)
         return f"{winner} wins: the other side's best is {self._told(other)}."
+
+    def _foreseen(self, taken: Point) -> list[str]:
+        """Which code takes over first as more items share tables and codec."""
+        items = self.trial.items
+        takeovers = [
+            ((other.shared_bytes - taken.shared_bytes) / saved, other.candidate.name)
+            for other in (self.order if self.trial.least else [])
+            if (saved := taken.vector_bytes(items) - other.vector_bytes(items)) > 0
+        ]
+        later = [(count, name) for count, name in takeovers if items < count < FORESEEN * items]
+        return [
+            "Tables and codec weigh less the more items share them: from about "
+            f"{float(f'{count:.2g}'):,.0f} on, {name} takes fewer bytes in all; what it keeps of so many is not "
+            "measured here."
+            for count, name in sorted(later)[:1]
+        ]
 
     def _told(self, point: Point) -> str:
         read = f"{K * point.setting.oversample} originals read" if self.trial.stage is Stage.RESCORE else "codes alone"

@@ -138,7 +138,9 @@ class Point:
     candidate: Candidate
     code_bytes: int
     total_bytes: float
-    """A vector in RAM at the planned size, with row ids, tables and codec."""
+    """A vector in RAM at the planned size, with row ids, tables and codec;"""
+    shared_bytes: float
+    """the tables and the codec of all vectors together."""
     codes_only: Estimate
     """recall@10 with an oversample of 10, as the code ranks,"""
     rescored: Estimate
@@ -160,6 +162,10 @@ class Point:
     def cost(self) -> tuple[float, int]:
         """What is to be small: bytes first, then originals read."""
         return round(self.total_bytes, 1), self.setting.oversample
+
+    def vector_bytes(self, items: int) -> float:
+        """What each vector takes by itself, where so many share the rest."""
+        return self.total_bytes - self.shared_bytes / items
 
     @property
     def recall(self) -> Estimate:
@@ -191,10 +197,10 @@ def measured(candidate: Candidate, trial: Trial, minutes: float, progress: Progr
     if codec is not None:
         view = View.of(None, codec, 0, np.arange(len(codes)), codes)
         shortlist = view.search(queries, trial.width, IndexKind.FAISS).rows
-        total_bytes = _total_bytes(view, codes, trial.items)
+        vector_bytes, shared_bytes = _bytes(view, codes)
     else:
         shortlist = exact_neighbours(decoded, queries, trial.width, trial.metric).rows
-        total_bytes = code_bytes + ROW_BYTES + code.table_bytes / trial.items
+        vector_bytes, shared_bytes = code_bytes + ROW_BYTES, code.table_bytes
     found = Found(shortlist, _scores(queries, decoded, shortlist, trial.metric), trial.truth)
     tuning, certifying = found.part(slice(0, None, 2)), found.part(slice(1, None, 2))
     setting = Setting(OVERSAMPLE, {})
@@ -205,7 +211,8 @@ def measured(candidate: Candidate, trial: Trial, minutes: float, progress: Progr
     return Point(
         candidate,
         code_bytes,
-        total_bytes,
+        vector_bytes + shared_bytes / trial.items,
+        shared_bytes,
         estimated(found.recall(K, OVERSAMPLE, Stage.REFINE)),
         estimated(found.recall(K, OVERSAMPLE, Stage.RESCORE)),
         found.late_recall(len(sample.seen)),
@@ -224,11 +231,11 @@ def _scores(queries: Vectors, decoded: Vectors, shortlist: RowArray, metric: Met
     return np.concatenate([paired_scores(queries[some], decoded[shortlist[some]], metric) for some in blocks])
 
 
-def _total_bytes(view: View, codes: Codes, items: int) -> float:
-    """A vector: what grows with the rows, and a share of what does not."""
+def _bytes(view: View, codes: Codes) -> tuple[float, float]:
+    """What each vector takes, and what all share."""
     one = View.of(None, view.codec, 0, np.arange(1), codes[:1]).ram_bytes
     grows = (view.ram_bytes - one) / (len(codes) - 1)
-    return grows + (one - grows + view.codec.ram_bytes) / items
+    return grows, one - grows + view.codec.ram_bytes
 
 
 def _latency(view: View, queries: Vectors, oversample: int, trial: Trial) -> tuple[float, float]:
