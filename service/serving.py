@@ -35,10 +35,17 @@ HANGING_SECONDS = 20
 """A worker that does not answer its supervisor for so long is replaced; one that dies while it is asked, no sooner."""
 GRACE_SECONDS = 10
 """Requests get this long to end after Ctrl-C or SIGTERM."""
-HEAPS = 2
-"""Of glibc's allocator, for all threads together."""
-M_ARENA_MAX = -8
-"""What mallopt calls their number."""
+ALLOCATOR = (
+    # Heaps for all threads together: each would get one of its own, up to eight a core, and each keeps what was freed.
+    ("MALLOC_ARENA_MAX", -8, 2),
+    # What is larger stands in pages of its own, such as 4.3 MB or more that MKL has for each thread that encodes and
+    # hardly touches. Once one was freed, glibc would take the next from a heap: what it leaves there when its thread
+    # ends is cut up for small things, the one after stands above them, and heaps grow.
+    ("MALLOC_MMAP_THRESHOLD_", -3, 4 * 1024 * 1024),
+    # What is free at a heap's end goes back to the system when it is more, and to take it again costs time.
+    ("MALLOC_TRIM_THRESHOLD_", -1, 32 * 1024 * 1024),
+)
+"""Of glibc: the variable that goes before, what mallopt calls it, and bytes or how many."""
 
 
 class CannotServe(Exception):
@@ -91,15 +98,13 @@ def share_cores(settings: Settings) -> None:
 
 
 def share_heaps() -> None:
-    """Lets the threads of this process share a few heaps; MALLOC_ARENA_MAX in the environment goes before.
-
-    glibc would give each of them one of its own, up to eight a core, and every one keeps what was freed in it.
-    """
-    if sys.platform != "linux" or "MALLOC_ARENA_MAX" in os.environ:
+    """Sets glibc's allocator to what a server of many threads needs to stay as large as it is: see ALLOCATOR."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is None:  # other C libraries, such as musl, have neither the function nor such heaps
         return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:  # other C libraries, such as musl, have neither the function nor such heaps
-        mallopt(M_ARENA_MAX, HEAPS)
+    for name, number, value in ALLOCATOR:
+        if name not in os.environ:
+            mallopt(number, value)
 
 
 def _logged(said: str) -> None:

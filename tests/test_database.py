@@ -1,8 +1,11 @@
 """Transactions over a real SQLite file and a real PostgreSQL, and what their failures are called."""
 
+import _sqlite3
+import ctypes
 import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -186,3 +189,22 @@ def test_a_log_that_readers_never_leave_is_emptied(sqlite: Database, tmp_path: P
     with sqlite3.connect(tmp_path / "sub" / "codewell.db") as other:
         there = {name for (name,) in other.execute("SELECT name FROM collections")}
     assert there == {*(f"c{number}" for number in range(30)), "while it is read", "after it was emptied"}
+
+
+def test_connections_cache_little_of_what_they_read(sqlite: Database) -> None:
+    try:
+        used = ctypes.CDLL(_sqlite3.__file__).sqlite3_memory_used
+    except AttributeError:
+        pytest.skip("this Python's SQLite does not show what memory it uses")
+    used.restype = ctypes.c_int64
+    with sqlite.writing() as session:
+        session.execute(text("CREATE TABLE large (held BLOB)"))
+        session.execute(
+            text("INSERT INTO large SELECT randomblob(3000) FROM json_each(:rows)"), {"rows": f"[{'0,' * 999}0]"}
+        )
+    with ExitStack() as stack:
+        sessions = [stack.enter_context(sqlite.reading()) for _ in range(8)]
+        before = used()
+        for session in sessions:
+            assert session.scalar(text("SELECT sum(length(held)) FROM large")) == 3_000_000
+        assert used() - before < 8 * 800_000  # each has read 4 MB

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models import Codec, FlatCodec, Metric, Vectors, exact_neighbours
+from service.index import segment as segment_module
 from service.index import view as view_module
 from service.index.look import Look, Over
 from service.index.segment import IndexKind, Segment
@@ -43,6 +44,22 @@ def test_any_sequence_of_changes_equals_exact_search(steps: list[tuple[int, int]
         truth = rows[exact_neighbours(vectors[rows], QUERIES, k, Metric.L2).rows]
         assert np.array_equal(view.search(QUERIES, k, IndexKind.FAISS).rows, truth)
         assert np.array_equal(view.codes_of(truth), view.codec.encode(vectors[truth.ravel()]).reshape(5, k, -1))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 60), st.integers(1, 40), st.integers(1, 9), st.integers(0, 1000))
+def test_a_view_of_chosen_rows_has_those_that_were_live(n: int, gap: int, block: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows = np.cumsum(rng.integers(1, gap + 1, n)) + 5  # close together they are looked up in a table, a few at a time
+    codec = FlatCodec(DIM, Metric.L2)
+    whole = View.of(None, codec, 9, rows, codec.encode(clustered(60, DIM)[:n]))
+    view = whole.applied(10, NO_ROWS, np.empty((0, 4 * DIM), np.uint8), rng.permutation(rows)[: n // 3])
+    wanted = rng.permutation(np.arange(rows.max(initial=0) + 10))[: 2 * n]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(segment_module, "BLOCK", block)
+        chosen = view.only(wanted)
+    assert chosen.live_rows().tolist() == sorted(set(view.live_rows().tolist()) & set(wanted.tolist()))
+    assert len(chosen) == len(chosen.live_rows())
 
 
 def test_an_older_view_answers_as_before(tiny_codec: Codec) -> None:
