@@ -53,7 +53,7 @@ def main() -> None:
             contract = {"recall@10": 0.5, "max_bytes": given.bytes}
             codec = {"kind": "residual", "bytes": given.bytes}
             certificate = trained(client, "c", {"codec": codec, "contract": contract})["certificate"]
-            assert certificate["asked"] == asked
+            assert certificate["measured_by"] == asked
             value, low, high = (certificate["intervals"]["recall@10"][name] for name in ("value", "low", "high"))
             new = estimated(recall(np.array(found(client, fresh)), truth))
             told = f"{certificate['queries']} | {certificate['oversample']} | {value:.3f} | {low:.3f} to {high:.3f}"

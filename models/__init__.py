@@ -29,7 +29,17 @@ from models.errors import (
     TooLittleTime,
     TrainingStopped,
 )
-from models.evaluation import Estimate, Neighbours, estimated, exact_neighbours, interval, merged, recall, top
+from models.evaluation import (
+    Estimate,
+    Neighbours,
+    estimated,
+    exact_neighbours,
+    fewest_draws,
+    interval,
+    merged,
+    recall,
+    top,
+)
 from models.factory import QuantizerConfig
 from models.flat import FlatCodec
 from models.kinds import CodecConfig, Fitted, fit, kind_of, load_codec
@@ -142,6 +152,7 @@ __all__ = [
     "exact_neighbours",
     "factories",
     "faiss_code",
+    "fewest_draws",
     "fit",
     "interval",
     "kept",

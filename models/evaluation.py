@@ -92,6 +92,11 @@ def interval(values: NDArray[np.float64], seed: int = 0) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def fewest_draws(recall: float) -> float:
+    """Draws of which none may miss for `estimated`'s lower end to reach a recall below 1."""
+    return Z**2 * recall / (1 - recall)
+
+
 def estimated(recalls: NDArray[np.float64]) -> Estimate:
     """The mean of (q,) queries' recall with its 95% interval: Wilson's score interval, for queries instead of hits.
 

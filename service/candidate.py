@@ -98,7 +98,8 @@ class Candidate:
         view = View.of(self.id, self.codec, 0, np.concatenate(rows), np.concatenate(codes))
         # What came since the codes were made is in neither: it would be missed without being lost.
         blocks = ((kept[kept <= last], vectors[kept <= last]) for kept, vectors in self._swap.blocks())
-        given = user_queries(self._database, self._collection_id, self._dim, self.codec.metric)
+        recalls = {} if self._contract is None else self._contract.recalls
+        given = user_queries(self._database, self._collection_id, self._dim, self.codec.metric, recalls)
         asked = Questions.of(view, given or self._held_out, blocks)
         drops = self._originals_kept is Originals.DROP
         stages = (Stage.REFINE,) if drops else (Stage.REFINE, Stage.RESCORE)
@@ -106,7 +107,7 @@ class Candidate:
         least = {} if contract is None else contract.recalls
         certificate = certify(asked, len(view), stages, least, most_oversample)
         certificate |= latency(asked, certificate, self._originals)
-        certificate["asked"] = "items" if given is None else "queries"
+        certificate["measured_by"] = "items" if given is None else "queries"
         certificate["drift"] = self._reference(last, view, given)
         certificate["disk_bytes"] = {
             "code": self.codec.code_bytes,

@@ -31,7 +31,7 @@ from service.receipt import Receipt, batch_rejected
 from service.retrain import RetrainSpec
 from service.rights import EVERYTHING, Rights
 from service.snapshots import Snapshots
-from service.store import store
+from service.store import queries, store
 from service.store.database import Database
 from service.store.tables import AliasRow, CollectionRow, GenerationRow
 from service.terms import Terms, WriteMode
@@ -280,12 +280,12 @@ class Catalog:
             row = store.find_collection(session, name, lock=True)
             if row is None:
                 raise CollectionNotFound(name, field="collection")
-            row.log_queries = log_queries
+            queries.set_logged(row, log_queries)
 
-    def logged(self) -> set[str]:
-        """Names of the collections whose queries are logged."""
+    def logged(self) -> dict[int, int]:
+        """The collections whose queries are logged, by id, and their epochs: see `queries.epochs`."""
         with self._database.reading() as session:
-            return set(session.scalars(select(CollectionRow.name).where(CollectionRow.log_queries)))
+            return queries.epochs(session)
 
     def retrained(self) -> dict[str, RetrainSpec]:
         """The policies of collections that have one and a codec, by name."""

@@ -38,12 +38,14 @@ class Collection(Examiner):
         Raises:
             InvalidInput: one is no vector of this collection's.
         """
-        self._keep_queries(self._checked(vectors, field), logged=False)
+        self._keep_queries(self._checked(vectors, field), None)
 
-    def log_queries(self, wanted: bool) -> None:
-        """Keeps some of the queries that this process was asked since the last time, if any were; or passes them by."""
-        if len(vectors := self._recent.fresh(self.dim)) and wanted:
-            self._keep_queries(vectors, logged=True)
+    def log_queries(self, epoch: int | None) -> None:
+        """Keeps some of the queries that this process was asked since the last time, if any were and this is still the
+        epoch; passes them by where it is none.
+        """
+        if len(vectors := self._recent.fresh(self.dim)) and epoch is not None:
+            self._keep_queries(vectors, epoch)
 
     def held_queries(self) -> queries.Held:
         """How many are kept."""
@@ -55,12 +57,14 @@ class Collection(Examiner):
         with self._database.writing() as session:
             queries.forget(session, self.id)
 
-    def _keep_queries(self, vectors: Vectors, *, logged: bool) -> None:
+    def _keep_queries(self, vectors: Vectors, epoch: int | None) -> None:
         stored = [vector.tobytes() for vector in np.asarray(vectors, "<f4")]
         with self._database.writing() as session:
-            if store.lock_collection(session, self.id) is None:
+            row = store.lock_collection(session, self.id)
+            if row is None:
                 raise CollectionNotFound(self.name, field="collection")
-            queries.add(session, self.id, stored, logged=logged, now=time.time())
+            if epoch is None or (row.log_queries and row.query_epoch == epoch):
+                queries.add(session, self.id, stored, logged=epoch is not None, now=time.time())
 
     # ------------------------------------------------------------------ ingest
 

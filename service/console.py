@@ -149,16 +149,17 @@ def print_certificate(certificate: Mapping[str, Any]) -> None:
     ]
     fewer = certificate.get("originals_read")
     read = f"{fewer or certificate['k'] * certificate['oversample']:g} originals read"
+    asked = "queries of users" if certificate.get("measured_by") == "queries" else "held-out items"
     print_table(
-        f"recall@10 of {certificate['queries']:,} held-out items against exact search over {certificate['items']:,}",
+        f"recall@10 of {certificate['queries']:,} {asked} against exact search over {certificate['items']:,}",
         ("index", "codes only", read, "bytes a code", "bytes a vector in all"),
         rows,
     )
     for name, of in certificate.get("intervals", {}).items():
-        asked = certificate.get("contract", {}).get(name)
+        least = certificate.get("contract", {}).get(name)
         sys.stdout.write(
             f"{name} of a default search is {of['value']:.3f}, 95% interval {of['low']:.3f} to {of['high']:.3f}"
-            + (f"; the contract asks for {asked:g}\n" if asked is not None else "\n")
+            + (f"; the contract asks for {least:g}\n" if least is not None else "\n")
         )
     if (scan := certificate.get("scan", 1)) < 1:
         sys.stdout.write(f"A default search looks at {scan:.0%} of the codes.\n")

@@ -86,5 +86,6 @@ class ContractSpec(BaseModel):
         elif kept is None and oversample * max(self.recalls) < WIDEST:
             remedies.append(f"an oversample above {oversample}, the most that CODEWELL_MAX_OVERSAMPLE allows")
         if all(figures[name]["value"] >= recall for name, recall in least.items()):
-            remedies.append("more items, of which more are queries, for it is the interval that is too wide")
+            more = "queries" if certificate.get("measured_by") == "queries" else "items, of which more are queries"
+            remedies.append(f"more {more}, for it is the interval that is too wide")
         return remedies

@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from sqlalchemy.orm import Session
 
 from models import Codec, Codes, prepared, spread
 from service.drift import (
@@ -48,8 +47,15 @@ class Beside(NamedTuple):
 
     generation_id: int
     at: float
+    asked: int
+    """Queries, of the process until then."""
     queries: Shift | None
     codes: Spread
+
+    def is_due(self, asked: int) -> bool:
+        """Whether to look again, so many queries having been asked by now."""
+        first = self.asked < FEWEST_NEW <= asked
+        return first or time.monotonic() - self.at >= BESIDE_SECONDS
 
 
 class Examiner(Searcher):
@@ -70,50 +76,45 @@ class Examiner(Searcher):
         of new items are dropped.
         """
         with self._database.reading() as session:
-            row, before = self._row(session), self._look
+            row = self._row(session)
             generation = None if row.generation_id is None else session.get(GenerationRow, row.generation_id)
             if generation is None or "drift" not in generation.certificate or self.originals is Originals.DROP:
                 return None
-            if before is None or before.generation_id != generation.id or row.seq - before.seq >= FEWEST_NEW:
-                self._look = before = Look(generation.id, row.seq, self._drifted(session, generation))
-            beside = self._looked_beside(session, generation)
-            return before._replace(drift=replace(before.drift, queries=beside.queries, codes=beside.codes))
+            codec, seq = self.follower.codec(session, generation.id), row.seq
+        with self._looking:  # one computes, and those that come meanwhile get what it found
+            look, beside = self._look, self._beside
+            if look is None or look.generation_id != generation.id or seq - look.seq >= FEWEST_NEW:
+                self._look = look = Look(generation.id, seq, self._drifted(generation, codec))
+            if beside is None or beside.generation_id != generation.id or beside.is_due(self._recent.count):
+                self._beside = beside = self._seen_beside(generation, codec)
+        return look._replace(drift=replace(look.drift, queries=beside.queries, codes=beside.codes))
 
-    def _looked_beside(self, session: Session, generation: GenerationRow) -> Beside:
-        before, now = self._beside, time.monotonic()
-        if before is not None and before.generation_id == generation.id:
-            first = before.queries is None and self._recent.count >= FEWEST_NEW
-            if not first and now - before.at < BESIDE_SECONDS:
-                return before
-        self._beside = before = Beside(generation.id, now, *self._seen_beside(session, generation))
-        return before
-
-    def _seen_beside(self, session: Session, generation: GenerationRow) -> tuple[Shift | None, Spread]:
-        certified, codec = generation.certificate["drift"], self.follower.codec(session, generation.id)
+    def _seen_beside(self, generation: GenerationRow, codec: Codec) -> Beside:
+        certified, count = generation.certificate["drift"], self._recent.count
         vectors, shift = self._recent.vectors(self.dim), None
-        if len(vectors) >= FEWEST_NEW and len(known := self._known(session, generation, codec)):
+        if len(vectors) >= FEWEST_NEW and len(known := self._known(generation, codec)):
             asked = query_figures(codec, prepared(vectors, self.metric), known)
             shift = compared_drift(certified.get("queries", certified), asked)
         view, now = self.follower.loaded, dict[str, float]()
         if view is not None and view.generation_id == generation.id and len(codes := view.some_codes(CODES)) > 1:
             now = spread(codec, codes)
-        return shift, Spread(certified.get("spread", {}), now)
+        return Beside(generation.id, time.monotonic(), count, shift, Spread(certified.get("spread", {}), now))
 
-    def _known(self, session: Session, generation: GenerationRow, codec: Codec) -> Codes:
+    def _known(self, generation: GenerationRow, codec: Codec) -> Codes:
         after = generation.certificate["drift"]["after_row"]
-        return payload_codes(codec, list(payload.some_codes(session, generation.id, after, PAGES, PAGE).values()))
+        with self._database.reading() as session:
+            known = payload.some_codes(session, generation.id, after, PAGES, PAGE)
+        return payload_codes(codec, list(known.values()))
 
-    def _drifted(self, session: Session, generation: GenerationRow) -> Drift:
-        certified, codec = generation.certificate["drift"], self.follower.codec(session, generation.id)
-        rows = payload.newest_rows(session, self.id, certified["after_row"], NEW)
-        known = self._known(session, generation, codec)
+    def _drifted(self, generation: GenerationRow, codec: Codec) -> Drift:
+        certified, known = generation.certificate["drift"], self._known(generation, codec)
+        with self._database.reading() as session:
+            rows = payload.newest_rows(session, self.id, certified["after_row"], NEW)
+            stored = payload.vectors_by_row(session, self.id, rows)
+            codes = payload.codes_by_row(session, generation.id, rows)
         if len(rows) < FEWEST_NEW or not len(known):
             return Drift(Freshness.FRESH, len(rows), {})
-        stored, codes = (
-            payload.vectors_by_row(session, self.id, rows),
-            payload.codes_by_row(session, generation.id, rows),
-        )
-        both = [row for row in rows if row in codes]
+        both = [row for row in rows if row in codes and row in stored]
         vectors = prepared(decoded([stored[row] for row in both], self.dim), self.metric)
         own = payload_codes(codec, [codes[row] for row in both])
         return Drift(*compared_drift(certified, figures(codec, vectors, own, known)))

@@ -8,7 +8,7 @@ from threading import Event, Thread
 from typing import IO
 
 from service.catalog import Catalog
-from service.errors import CollectionNotFound
+from service.errors import CodewellError, CollectionNotFound
 from service.files import locked
 from service.jobs import Jobs
 from service.metrics import Metrics
@@ -42,8 +42,10 @@ class Lookout:
         self._stopping = Event()
         self._failing: set[str] = set()
         self._everything_at = self._log_at = 0.0
-        self._logging = set[str]()
-        """Collections whose queries might be logged the last time."""
+        self._logging: dict[int, int] = {}
+        """Collections whose queries might be logged the last time, and their epochs."""
+        self._told: dict[str, int] = {}
+        """Collections of whose drift the metrics were told."""
         self._thread = Thread(target=self._run, name="lookout", daemon=True)
 
     def start(self) -> None:
@@ -80,16 +82,26 @@ class Lookout:
         self._log_at = time.monotonic() + EVERYTHING_SECONDS
         before, self._logging = self._logging, self._catalog.logged()
         for collection in self._catalog.opened():
-            # Not what was asked before somebody agreed.
-            collection.log_queries(collection.name in before & self._logging)
+            epoch = self._logging.get(collection.id)
+            try:
+                # Not what was asked before somebody agreed: that was before the first look at this epoch.
+                collection.log_queries(epoch if epoch == before.get(collection.id) else None)
+            except CodewellError as error:
+                log.warning("queries of %s are not logged this time: %s", collection.name, error)
 
     def _look(self) -> None:
+        opened = {collection.name: collection.id for collection in self._catalog.opened()}
+        for name in [name for name, known in self._told.items() if opened.get(name) != known]:
+            del self._told[name]  # deleted, and perhaps made anew
+            self._metrics.drifted(name, None)
         policies = self._catalog.retrained()
         names = set(policies)
         if time.monotonic() >= self._everything_at:
             self._everything_at = time.monotonic() + EVERYTHING_SECONDS
-            names |= {collection.name for collection in self._catalog.opened()}
+            names |= opened.keys()
         for name in names:
+            if self._stopping.is_set():
+                return
             try:
                 self._look_at(name, policies.get(name))
                 self._failing.discard(name)
@@ -105,6 +117,7 @@ class Lookout:
         collection = self._catalog.open(name)
         look = collection.looked()  # reads items only where enough of them have changed
         self._metrics.drifted(name, None if look is None else look.drift)
+        self._told[name] = collection.id
         if look is None:
             return
         self._notices.drifted(collection.id, look)

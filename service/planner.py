@@ -50,7 +50,7 @@ class Planner:
         wish = self._wish
         report(0.0, "reading vectors")
         rows, vectors = self._sampled(wish.sample or self._settings.plan_sample)
-        given = user_queries(self._database, self._id, self._dim, self._metric)
+        given = user_queries(self._database, self._id, self._dim, self._metric, wish.recalls)
         sample = Sample.of(vectors, None if given is None else given.vectors)
         cut = Cut.of(len(rows), asks=given is None)
         searched = rows[np.concatenate((cut.seen, cut.late))]

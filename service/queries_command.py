@@ -10,8 +10,8 @@ import typer
 
 from service.watch import connected
 
-BATCH = 500
-"""Queries in one request."""
+LARGEST = 1_000_000
+"""Characters of the lines in one request, about."""
 
 
 def queries(
@@ -45,18 +45,33 @@ def queries(
 def _requests(file: Path) -> Iterator[dict[str, list[Any]]]:
     """Bodies of requests, each of texts or of vectors."""
     kinds: dict[str, list[Any]] = {"text": [], "vector": []}
-    try:
-        lines = file.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise typer.BadParameter(f"{file} cannot be read: {error}", param_hint="FILE") from error
-    for number, line in enumerate(lines, 1):
+    waiting = 0
+    for number, line in enumerate(_lines(file), 1):
+        if not line.strip():
+            continue
         try:
             ((kind, value),) = json.loads(line).items()
             kinds[kind].append(value)
-        except (ValueError, KeyError, AttributeError):
+        except (ValueError, KeyError, AttributeError, RecursionError):
             raise typer.BadParameter(
                 f'{file}, line {number}: it is neither {{"text": ...}} nor {{"vector": [...]}}', param_hint="FILE"
             ) from None
+        waiting += len(line)
+        if waiting > LARGEST:
+            yield from _taken(kinds)
+            waiting = 0
+    yield from _taken(kinds)
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"{file} cannot be read: {error}", param_hint="FILE") from error
+
+
+def _taken(kinds: dict[str, list[Any]]) -> Iterator[dict[str, list[Any]]]:
     for kind, values in kinds.items():
-        for start in range(0, len(values), BATCH):
-            yield {f"{kind}s": values[start : start + BATCH]}
+        if values:
+            yield {f"{kind}s": values[:]}
+        values.clear()

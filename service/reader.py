@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from threading import Semaphore
+from threading import Lock, Semaphore
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -82,6 +82,7 @@ class Reader:
         self._max_chunks = max_chunks
         self._observe = observe
         self._recent = RecentQueries()
+        self._looking = Lock()
         self.follower = Follower(row, database, snapshots, waiting)
         self._filters = FilterFollower(row.id, row.name, database)
         self._words = TextFollower(row.id, row.name, database)

@@ -13,7 +13,7 @@ LOGGED = 10
 
 
 class RecentQueries:
-    """Thread-safe: a deque's own operations are."""
+    """Thread-safe, as a deque's own methods are."""
 
     def __init__(self) -> None:
         self._kept: deque[Vectors] = deque(maxlen=MOST)
@@ -29,7 +29,7 @@ class RecentQueries:
 
     def vectors(self, dim: int) -> Vectors:
         """(q, dim), the newest last."""
-        return np.array(tuple(self._kept), np.float32).reshape(-1, dim)
+        return np.array(self._kept.copy(), np.float32).reshape(-1, dim)
 
     def fresh(self, dim: int) -> Vectors:
         """(q, dim), at most LOGGED of those that came since this was asked last."""

@@ -69,6 +69,13 @@ class Asked:
     """The row of the chunk that each item was found by, where texts are cut; `rows` are the items' own."""
 
     @property
+    def is_a_users(self) -> bool:
+        """Whether its point is what a user looks for: no item's, no mixture, and no page after the first."""
+        query = self.query
+        plain = len(query.positive) == 1 and not query.negative and not query.boost and not query.suppress
+        return plain and query.mode is not Mode.TEXT and not self.own_rows and not query.seen
+
+    @property
     def found_by(self) -> RowArray:
         """Of each item the row that it was found by."""
         return np.array([self.chunks.get(row, row) for row in self.rows.tolist()], np.int64)
@@ -101,8 +108,8 @@ class Searcher(Reader):
         view = self.follower.view(min_seq, wait_seconds if left is None else min(wait_seconds, left))
         profile.count("queries", len(queries))
         profile.count("items", self._count(view, whole=True))
-        for _ in range(LOOKS):
-            answers, gone = self._looked(queries, view, vectors, profile, deadline)
+        for look in range(LOOKS):
+            answers, gone = self._looked(queries, view, vectors, profile, deadline, first=not look)
             if not gone or deadline.over:
                 break
             view = self.follower.catch_up()
@@ -110,11 +117,15 @@ class Searcher(Reader):
         return answers
 
     def _looked(
-        self, queries: Sequence[Query], view: View, vectors: bool, profile: Profile, deadline: Deadline
+        self, queries: Sequence[Query], view: View, vectors: bool, profile: Profile, deadline: Deadline, *, first: bool
     ) -> tuple[list[Answer], bool]:
         """Answers over the view, and whether a hit was deleted or replaced between the view and the database."""
         with profile.stage("query"):
             asked = self._asked([self._tuned(query, view) for query in queries], view, profile)
+        if first:
+            for one in asked:
+                if one.is_a_users:
+                    self._recent.add(one.point)
         passes: dict[tuple[Mode, Plan, Filter | None], list[Asked]] = {}
         for one in asked:
             passes.setdefault((one.query.mode, self._pool(one, view), one.query.filter), []).append(one)
@@ -161,8 +172,6 @@ class Searcher(Reader):
                 asked_for = "boost" if query.boost else "suppress"
                 latents = self._latents(view, f"{query.field}{asked_for}")
                 point = latents.steered(point, query.boost, query.suppress, query.field)
-            elif query.mode is not Mode.TEXT and not own and len(query.positive) == 1 and not query.negative:
-                self._recent.add(point)  # what a user looks for, not more of the items themselves
             asked.append(Asked(query, point, own, warning))
             start = end
         return asked

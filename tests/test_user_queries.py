@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from models import Metric, exact_neighbours
+from models import Metric, estimated, exact_neighbours
 from service.cli import app
 from service.collection import Collection
 from service.generation import Build
@@ -20,7 +20,8 @@ from service.recent import LOGGED, RecentQueries
 from service.search import OVERSAMPLE, Plan
 from service.store import queries
 from service.store.queries import Held
-from service.user_queries import FEWEST, user_queries
+from service.store.tables import CollectionRow
+from service.user_queries import FEWEST, fewest, user_queries
 from tests.conftest import Server, clustered
 from tests.test_api_problems import problem
 from tests.test_collection import catalog_of, item
@@ -45,6 +46,13 @@ def collection(catalog: Any) -> Any:
     return made
 
 
+def catalog_row(collection: Collection, **columns: Any) -> None:
+    with collection._database.writing() as session:
+        row = session.get_one(CollectionRow, collection.id)
+        for name, value in columns.items():
+            setattr(row, name, value)
+
+
 def built(collection: Collection, scratch: Path) -> Any:
     database = collection._database
     return Build(database, collection.id, BODY, scratch, lambda *_: None).run(10_000)["certificate"]
@@ -62,16 +70,18 @@ def test_a_certificate_is_measured_by_given_queries_where_there_are_enough(
     collection.give_queries(list(OTHERS[: FEWEST - 1]), "vectors")
     collection.give_queries(list(OTHERS[: FEWEST - 1]), "vectors")
     assert collection.held_queries() == Held(2 * (FEWEST - 1), 0)
-    assert user_queries(*of) is None, "the same query twice says nothing more"
+    collection.give_queries([vector * 3 for vector in OTHERS[: FEWEST - 1]], "vectors")
+    assert user_queries(*of, {}) is None, "the same query twice, or longer, says nothing more"
     by_items = built(collection, tmp_path / "1")
-    assert (by_items["asked"], by_items["queries"], by_items["items"]) == ("items", 30, ITEMS)
+    assert (by_items["measured_by"], by_items["queries"], by_items["items"]) == ("items", 30, ITEMS)
 
     collection.give_queries(list(OTHERS), "vectors")
     by_queries = built(collection, tmp_path / "2")
-    assert (by_queries["asked"], by_queries["queries"], by_queries["items"]) == ("queries", 200, ITEMS)
-    given = user_queries(*of)
+    assert (by_queries["measured_by"], by_queries["queries"], by_queries["items"]) == ("queries", 200, ITEMS)
+    given = user_queries(*of, {10: 0.9})
     assert given is not None
-    assert np.allclose(given.vectors, OTHERS / np.linalg.norm(OTHERS, axis=1, keepdims=True))
+    prepared = OTHERS / np.linalg.norm(OTHERS, axis=1, keepdims=True)
+    assert sorted(map(tuple, given.vectors.round(3))) == sorted(map(tuple, prepared.round(3)))
     # What the certificate says of the refine stage is what a search there finds.
     truth = exact_neighbours(clustered(ITEMS, DIM), OTHERS, 10, Metric.COSINE).rows
     plan = Plan(10, OVERSAMPLE, IndexKind.FAISS, None)
@@ -96,13 +106,20 @@ def test_the_newest_are_kept(collection: Collection, monkeypatch: pytest.MonkeyP
     assert collection.held_queries() == Held(50, 0)
     collection.give_queries(list(OTHERS), "vectors")
     with collection._database.reading() as session:
-        kept = queries.newest(session, collection.id, 40)
-    assert kept == [vector.tobytes() for vector in OTHERS[160:]]
+        kept = queries.newest(session, collection.id)
+    assert kept == [vector.tobytes() for vector in OTHERS[:149:-1]]
+    catalog_row(collection, log_queries=True)
+    asked(collection, OTHERS[:5])
+    collection.log_queries(0)
+    assert collection.held_queries() == Held(50, 5), "logged ones drive no given ones out"
+    with collection._database.reading() as session:
+        kept = queries.newest(session, collection.id)
+    assert kept[50:] == [vector.tobytes() for vector in OTHERS[4::-1]]
 
 
 def test_what_is_asked_is_logged_from_when_somebody_agrees_and_no_longer(catalog: Any, collection: Collection) -> None:
     lookout = Lookout.__new__(Lookout)
-    lookout._catalog, lookout._logging = catalog, set()
+    lookout._catalog, lookout._logging = catalog, {}
 
     def minute(vectors: Any) -> Held:
         asked(collection, vectors)
@@ -117,11 +134,29 @@ def test_what_is_asked_is_logged_from_when_somebody_agrees_and_no_longer(catalog
     assert minute(OTHERS[:0]) == Held(0, LOGGED)
     assert minute(OTHERS[100:103]) == Held(0, LOGGED + 3)
     with collection._database.reading() as session:
-        kept = queries.newest(session, collection.id, 100)
-    assert kept[:2] == [OTHERS[60].tobytes(), OTHERS[64].tobytes()]
-    assert kept[-4:] == [vector.tobytes() for vector in (OTHERS[99], *OTHERS[100:103])]
+        kept = queries.newest(session, collection.id)
+    assert kept[-2:] == [OTHERS[64].tobytes(), OTHERS[60].tobytes()]
+    assert kept[:4] == [vector.tobytes() for vector in (*OTHERS[102:99:-1], OTHERS[99])]
     catalog.set_log_queries("c", False)
-    assert minute(OTHERS[110:140]) == Held(0, LOGGED + 3)
+    asked(collection, OTHERS[110:140])
+    catalog.set_log_queries("c", True)
+    assert minute(OTHERS[:0]) == Held(0, LOGGED + 3), "it was off for a while"
+    asked(collection, OTHERS[140:150])
+    collection.forget_queries()
+    assert minute(OTHERS[:0]) == Held(0, 0), "all of them"
+    assert minute(OTHERS[150:153]) == Held(0, 3)
+    catalog.set_log_queries("c", False)
+    assert minute(OTHERS[160:190]) == Held(0, 3)
+
+
+def test_a_contract_is_measured_by_as_many_queries_as_can_keep_it(collection: Collection) -> None:
+    of = collection._database, collection.id, DIM, Metric.COSINE
+    collection.give_queries(list(OTHERS), "vectors")
+    for least, needed in ((0.5, 100), (0.9, 70), (0.95, 146), (0.96, 186), (0.97, 250), (0.99, 762)):
+        assert fewest({10: 0.2, 1: least}) == max(100, needed)
+        none_missed = estimated(np.ones(fewest({10: least}) // 2)).low
+        assert none_missed >= least
+        assert (user_queries(*of, {10: least}) is None) == (needed > 200)
 
 
 def test_of_more_than_are_kept_some_are_logged() -> None:
@@ -154,7 +189,7 @@ def test_over_http_and_by_command(new_server: Callable[..., Server], tmp_path: P
 
     file = tmp_path / "q.ndjson"
     lines: list[dict[str, Any]] = [{"text": f"word{n}"} for n in range(120)]
-    file.write_text("\n".join(map(json.dumps, [*lines, {"vector": [0.25] * 64}])))
+    file.write_text("\n\n".join(map(json.dumps, [*lines, {"vector": [0.25] * 64}])), encoding="utf-8")
     told = run(str(file))
     assert (told.exit_code, json.loads(told.stdout)) == (0, {"collection": "c", "given": 124, "logged": 0})
     file.write_text('{"text": "a"}\n{"query": "b"}\n')
@@ -162,10 +197,10 @@ def test_over_http_and_by_command(new_server: Callable[..., Server], tmp_path: P
     assert (wrong.exit_code, "line 2" in wrong.stderr) == (2, True)
     assert json.loads(run().stdout)["given"] == 124
     result = server.trained("c", **BODY)
-    assert (result["certificate"]["asked"], result["certificate"]["queries"]) == ("queries", 123)
+    assert (result["certificate"]["measured_by"], result["certificate"]["queries"]) == ("queries", 122)
     plan = server.finished(server.post("/collections/c/plan", {"minutes": 0.01}, 202)["id"])
     assert plan["state"] == "succeeded", plan
-    assert plan["result"]["counts"]["queries"] == 123, plan["result"]["counts"]
+    assert plan["result"]["counts"]["queries"] == 122, plan["result"]["counts"]
     assert json.loads(run("--forget").stdout)["given"] == 0
     changed = server.client.patch("/collections/c", json={"log_queries": True})
     assert (changed.status_code, changed.json()["log_queries"]) == (200, True)

@@ -37,6 +37,8 @@ class CollectionRow(Base):
     """When it is trained again without anybody asking; none for never."""
     log_queries: Mapped[bool] = mapped_column(default=False, server_default=sql.false())
     """Whether some of the queries that it is asked are kept, to measure codecs by."""
+    query_epoch: Mapped[int] = mapped_column(default=0, server_default="0")
+    """Counted on whenever what was asked until then is not to be kept."""
     told_drift: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     """The generation and the status of the drift that an operator's endpoint was told last; none where it was not."""
     chunking: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))

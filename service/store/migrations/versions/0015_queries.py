@@ -8,7 +8,7 @@ down_revision = "0014"
 
 
 def upgrade() -> None:
-    """Adds the table and the column; nothing is logged where nobody has said so."""
+    """Adds the table and the columns; nothing is logged where nobody has said so."""
     op.create_table(
         "queries",
         sa.Column("id", sa.Integer, primary_key=True),
@@ -20,4 +20,5 @@ def upgrade() -> None:
         sa.Column("created_at", sa.Double, nullable=False),
         sqlite_autoincrement=True,
     )
+    op.add_column("collections", sa.Column("query_epoch", sa.Integer, nullable=False, server_default="0"))
     op.add_column("collections", sa.Column("log_queries", sa.Boolean, nullable=False, server_default=sa.false()))
