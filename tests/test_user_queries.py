@@ -15,9 +15,15 @@ from service.collection import Collection
 from service.generation import Build
 from service.index.segment import IndexKind
 from service.lookout import Lookout
+from service.planner import Planner
+from service.planning.plan import Plan
+from service.planning.point import Trial
+from service.planning.wish import PlanSpec
 from service.query import Example, Query
 from service.recent import LOGGED, RecentQueries
-from service.search import OVERSAMPLE, Plan
+from service.search import OVERSAMPLE
+from service.search import Plan as SearchPlan
+from service.settings import Settings
 from service.store import queries
 from service.store.queries import Held
 from service.store.tables import CollectionRow
@@ -59,7 +65,7 @@ def built(collection: Collection, scratch: Path) -> Any:
 
 
 def asked(collection: Collection, vectors: Any) -> None:
-    plan = Plan(1, OVERSAMPLE, IndexKind.EXACT, None)
+    plan = SearchPlan(1, OVERSAMPLE, IndexKind.EXACT, None)
     collection.search([Query((Example(vector=vector),), plan) for vector in vectors])
 
 
@@ -84,7 +90,7 @@ def test_a_certificate_is_measured_by_given_queries_where_there_are_enough(
     assert sorted(map(tuple, given.vectors.round(3))) == sorted(map(tuple, prepared.round(3)))
     # What the certificate says of the refine stage is what a search there finds.
     truth = exact_neighbours(clustered(ITEMS, DIM), OTHERS, 10, Metric.COSINE).rows
-    plan = Plan(10, OVERSAMPLE, IndexKind.FAISS, None)
+    plan = SearchPlan(10, OVERSAMPLE, IndexKind.FAISS, None)
     answers = collection.search([Query((Example(vector=vector),), plan) for vector in OTHERS])
     found = [{int(hit.item.item_id) for hit in answer.hits} for answer in answers]
     recall = np.mean([len(hits & set(rows)) / 10 for hits, rows in zip(found, truth.tolist(), strict=True)])
@@ -167,6 +173,24 @@ def test_of_more_than_are_kept_some_are_logged() -> None:
     assert len(recent.fresh(DIM)) == 0
 
 
+def test_a_plan_asks_them_too(collection: Collection, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    trials: list[Trial] = []
+    monkeypatch.setattr(Plan, "run", lambda plan, _: trials.append(plan.trial))
+
+    def planned(least: float) -> Trial:
+        wish = PlanSpec.model_validate({"contract": {"recall@10": least}})
+        Planner(collection._database, collection.id, wish, Settings(data_dir=tmp_path)).run(lambda *_: None)
+        return trials.pop()
+
+    assert len(planned(0.9).sample.queries) == ITEMS // 10
+    collection.give_queries(list(OTHERS), "vectors")
+    assert len(planned(0.99).sample.queries) == ITEMS // 10, "200 cannot show so much"
+    trial = planned(0.9)
+    assert len(trial.sample.queries) == 200
+    assert np.allclose(np.linalg.norm(trial.sample.queries, axis=1), 1)
+    assert len(trial.sample.seen) + len(trial.sample.late) == ITEMS, "no item is one"
+
+
 def test_over_http_and_by_command(new_server: Callable[..., Server], tmp_path: Path) -> None:
     server = new_server(TFIDF_DIMENSION="64")
     path = "/collections/c/queries"
@@ -198,9 +222,6 @@ def test_over_http_and_by_command(new_server: Callable[..., Server], tmp_path: P
     assert json.loads(run().stdout)["given"] == 124
     result = server.trained("c", **BODY)
     assert (result["certificate"]["measured_by"], result["certificate"]["queries"]) == ("queries", 122)
-    plan = server.finished(server.post("/collections/c/plan", {"minutes": 0.01}, 202)["id"])
-    assert plan["state"] == "succeeded", plan
-    assert plan["result"]["counts"]["queries"] == 122, plan["result"]["counts"]
     assert json.loads(run("--forget").stdout)["given"] == 0
     changed = server.client.patch("/collections/c", json={"log_queries": True})
     assert (changed.status_code, changed.json()["log_queries"]) == (200, True)
