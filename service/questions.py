@@ -103,4 +103,4 @@ class Questions:
 def _without(found: Neighbours, own: RowArray) -> Neighbours:
     """(q, m) rows to (q, m - 1) without the query itself; where it is not among them, without the last."""
     others = np.argsort(found.rows == own[:, None], axis=1, kind="stable")[:, :-1]
-    return Neighbours(*(np.take_along_axis(part, others, axis=1) for part in found))
+    return Neighbours(np.take_along_axis(found.rows, others, 1), np.take_along_axis(found.scores, others, 1))
