@@ -1,7 +1,7 @@
 """Contracts as a user lives with them, on a real set over a real server: planned, kept, refused, and asked what is new.
 
     python -m benchmarks.contract_runs SET FOLDER [--rows 20000] [--fresh 5000] [--minutes 5] [--recall 0.95]
-        [--bytes 32] [--json run.json]
+        [--bytes 32] [--kind dense] [--json run.json]
 
 SET is one of benchmarks/datasets.py, whose vectors are ingested, at most --rows of them drawn at random; --fresh others
 are asked for. Of wordnet and glove these are rows that were not drawn, of fashion-mnist the images that it keeps as
@@ -11,8 +11,8 @@ sentence-transformers, and is asked by the judged queries and by a fifth of the 
 1. `POST /collections/{c}/plan` with recall@10 >= --recall in at most --bytes bytes.
 2. The codec that the plan takes is trained under that contract.
 3. Fresh queries are asked over HTTP as a default search; their true neighbours are those of `"index": "exact"`.
-4. The collection's own codec, dense, is trained in --bytes under recall@10 >= 0.9, and asked likewise.
-5. A contract that nothing keeps, recall@10 >= 0.99 by two bytes, must be refused with its figures, and the generation
+4. A codec of --kind, dense if none is named, is trained in --bytes under recall@10 >= 0.9, and asked likewise.
+5. A contract that nothing keeps, recall@10 >= 0.99 by one byte, must be refused with its figures, and the generation
    before it must go on to give the same hits.
 
 A line a training and kind of query: the certified recall@10 with its interval, that of the fresh queries, and whether
@@ -24,7 +24,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,16 +36,16 @@ from benchmarks.server import ended, packed, served, trained
 from models import Estimate, Metric
 from service.client import Client
 
-BATCH = 64
-"""Items of one request, and queries."""
+BATCH, FEWER = 500, 64
+"""Items of one request, and queries; of texts."""
 OTHERS = 5
 """One document in so many is a query instead of an item."""
 SEARCH_MS = "600000"
 """A search's time: of so many texts at once, on a busy machine, each must be answered."""
 K = 10
 REFUSED: dict[str, Any] = {
-    "codec": {"kind": "faiss", "factory": "PQ2x8"},
-    "contract": {"recall@10": 0.99, "max_bytes": 2},
+    "codec": {"kind": "faiss", "factory": "PQ1x8"},
+    "contract": {"recall@10": 0.99, "max_bytes": 1},
 }
 """A training that must publish nothing."""
 
@@ -138,6 +138,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=5.0, help="of the plan")
     parser.add_argument("--recall", type=float, default=0.95)
     parser.add_argument("--bytes", type=int, default=32)
+    parser.add_argument("--kind", default="dense", help="of the codec that no plan chooses")
     parser.add_argument("--json", type=Path, help="plan, certificates and rows are written there too")
     given = parser.parse_args()
     if given.set == "texts":
@@ -149,7 +150,7 @@ def main() -> None:
         served(Path(folder), ENCODER="sentence-transformers", SEARCH_MS=SEARCH_MS) as url,
         Client(url) as client,
     ):
-        run = _run(client, chosen, given.recall, given.bytes, given.minutes)
+        run = _run(client, chosen, given.recall, given.bytes, given.minutes, given.kind)
     print(HEAD)
     for row in run["rows"]:
         print(row.line())
@@ -157,11 +158,11 @@ def main() -> None:
         given.json.write_text(json.dumps(run | {"rows": [row._asdict() for row in run["rows"]]}, indent=1))
 
 
-def _run(client: Client, chosen: RealSet, least: float, size: int, minutes: float) -> dict[str, Any]:
+def _run(client: Client, chosen: RealSet, least: float, size: int, minutes: float, kind: str) -> dict[str, Any]:
     name, asked = chosen.name, chosen.asked
     client.create({"name": name} | chosen.collection)
-    for start in range(0, len(chosen.items), BATCH):
-        receipt = client.ingest(name, chosen.items[start : start + BATCH])
+    for batch in _batches(chosen.items):
+        receipt = client.ingest(name, batch)
         assert receipt["counts"]["rejected"] == 0, receipt
     truth = {what: _found(client, name, queries, index="exact") for what, queries in asked.items()}
     job = client.plan(name, {"contract": {f"recall@{K}": least, "max_bytes": size}, "minutes": minutes})
@@ -172,7 +173,7 @@ def _run(client: Client, chosen: RealSet, least: float, size: int, minutes: floa
     run: dict[str, Any] = {"plan": plan, "certificates": [], "rows": []}
     codecs: list[tuple[dict[str, Any], float]] = [
         (plan["take"]["codec"], least),
-        ({"kind": "dense", "bytes": size}, 0.9),
+        ({"kind": kind, "bytes": size}, 0.9),
     ]
     for codec, wanted in codecs:
         contract = {f"recall@{K}": wanted, "max_bytes": size}
@@ -196,7 +197,7 @@ def _run(client: Client, chosen: RealSet, least: float, size: int, minutes: floa
 
 def _refused(client: Client, chosen: RealSet, published: int) -> str:
     """Why the training was that must be; fails where it was not, or where the generation before it answers no more."""
-    few = next(iter(chosen.asked.values()))[:BATCH]
+    few = next(iter(chosen.asked.values()))[:FEWER]
     before = _found(client, chosen.name, few)
     job = client.train(chosen.name, REFUSED)
     while job["state"] in ("queued", "running"):
@@ -214,12 +215,17 @@ def _refused(client: Client, chosen: RealSet, published: int) -> str:
 def _found(client: Client, collection: str, queries: Sequence[Body], **plan: Any) -> list[list[str]]:
     """Ids of the k hits of each query."""
     found = []
-    for start in range(0, len(queries), BATCH):
-        asked = [{"k": K, "include": [], **query, **plan} for query in queries[start : start + BATCH]]
+    for batch in _batches(queries):
+        asked = [{"k": K, "include": [], **query, **plan} for query in batch]
         answers = client.search({"collection": collection, "queries": asked})["results"]
         assert not any(answer["partial"] for answer in answers)
         found += [[hit["id"] for hit in answer["hits"]] for answer in answers]
     return found
+
+
+def _batches(bodies: Sequence[Body]) -> Iterator[Sequence[Body]]:
+    size = FEWER if "text" in bodies[0] else BATCH
+    return (bodies[start : start + size] for start in range(0, len(bodies), size))
 
 
 def _until(client: Client, chosen: RealSet, generation: int) -> None:

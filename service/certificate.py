@@ -120,10 +120,10 @@ def latency(asked: Questions, certificate: Mapping[str, Any], originals: Origina
     how many originals one reads.
     """
     oversample, *others = (certificate[name] for name in ("oversample", "stage", "scan", "margin"))
-    plan, profile, took = Plan(K, oversample, IndexKind.FAISS, *others), Profile(), []
+    view, plan, profile, took = asked.apart(), Plan(K, oversample, IndexKind.FAISS, *others), Profile(), list[float]()
     for vector in asked.vectors[:TIMED]:
         began = time.perf_counter()
-        search(asked.view, vector[None], plan, originals, profile)
+        search(view, vector[None], plan, originals, profile)
         took.append(1000 * (time.perf_counter() - began))
     middle, slowest = (round(float(np.quantile(took, share)), 2) for share in (0.5, 0.99))
     read = round(profile.counts.get("originals", 0) / len(took), 1)

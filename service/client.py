@@ -257,8 +257,16 @@ class Client:
 
     def _sent(self, method: str, path: str, **request: Any) -> "httpx.Response":
         """The answer, where it is no error."""
+        import httpx
+
         with self._told():
-            answer = self._http.request(method, path, **request)
+            try:
+                answer = self._http.request(method, path, **request)
+            except (httpx.RemoteProtocolError, httpx.ReadError):
+                # A connection that was kept and that the server closed meanwhile: to ask again does no harm.
+                if method != "GET":
+                    raise
+                answer = self._http.request(method, path, **request)
         if answer.status_code >= 400:
             raise ServerRefused.of(answer)
         return answer

@@ -111,9 +111,9 @@ def search(
         return reordered(view, queries, rows, k, None if by_codes else originals, profile, deadline)
 
 
-def shortlisted(view: View, queries: Vectors, plan: Plan) -> Neighbours:
-    """(q, D) queries to all that a search by the plan chooses from: its (q, k * oversample) shortlist."""
-    return _shortlist(view, queries, plan.k * plan.oversample, plan, Deadline())[0]
+def shortlisted(view: View, queries: Vectors, plan: Plan, more: int = 0) -> Neighbours:
+    """(q, D) queries to all that a search by the plan chooses from: its (q, k * oversample + more) shortlist."""
+    return _shortlist(view, queries, plan.k * plan.oversample + more, plan, Deadline())[0]
 
 
 def _shortlist(
@@ -142,6 +142,13 @@ def _shortlist(
             Probed(look.tables, probes, scored, None if radius < 0 else radius) for probes, scored, radius in figures
         )
     return _stacked(parts), probed
+
+
+def refined(view: View, queries: Vectors, shortlist: Neighbours, k: int) -> Neighbours:
+    """(q, D) queries to the k best of their (q, m) shortlist by the codec's own score, which needs no original."""
+    if view.scored:
+        return top(shortlist.scores, shortlist.rows, k)
+    return reordered(view, queries, shortlist.rows, k, None, Profile(), Deadline())
 
 
 def rescorable(view: View, shortlist: Neighbours, plan: Plan) -> RowArray:

@@ -11,7 +11,7 @@ from tests.conftest import Server, clustered
 
 
 class Endpoint(ThreadingHTTPServer):
-    """Answers what `script` says, in its order: status, media type, body."""
+    """Answers what `script` says, in its order: status, media type, body; status 0 closes the connection instead."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -29,6 +29,8 @@ class Handler(BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers["Content-Length"] or 0))
         status, media, body = self.server.script.pop(0)
         self.server.paths.append(self.path)
+        if not status:
+            return
         self.send_response(status)
         self.send_header("Content-Type", media)
         self.send_header("Content-Length", str(len(body)))
@@ -133,6 +135,20 @@ def test_another_server_is_not_taken_for_ours(endpoint: Endpoint, other: Client)
     endpoint.script = [(502, "text/html", b"<h1>a proxy</h1>")]
     with pytest.raises(ServerRefused, match="502 Bad Gateway: <h1>a proxy</h1>"):
         other.ready()
+
+
+def test_a_question_is_asked_again_where_the_connection_was_closed(endpoint: Endpoint, other: Client) -> None:
+    closed, answered = (0, "", b""), (200, "application/json", b'{"id": "a"}')
+    endpoint.script = [closed, answered]
+    assert other.job("a") == {"id": "a"}
+    assert endpoint.paths == ["/jobs/a"] * 2
+    endpoint.script = [closed, closed, answered]
+    with pytest.raises(ServerUnreachable, match="broke"):
+        other.job("a")
+    endpoint.script, endpoint.paths = [closed, answered], []
+    with pytest.raises(ServerUnreachable, match="broke"):
+        other.train("c", {})
+    assert endpoint.paths == ["/collections/c/train"], "a training is begun once"
 
 
 def test_an_ingest_is_sent_again_when_the_server_was_busy(

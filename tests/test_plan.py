@@ -86,6 +86,9 @@ def test_a_collection_can_have_whatever_is_offered_at_every_size(size: int) -> N
         ([point("a", 11, 0.96, 3), point("F", 11, 0.96, 4, "PQ8x8")], "a", "Codewell wins"),
         ([point("a", 11, 0.96), point("F", 11, 0.97, factory="PQ8x8")], "F", "are level: a and F cost the same"),
         ([point("a", 11, 0.96), point("F", 9, 0.94, factory="PQ8x8")], "a", "none of FAISS's codes that were tried"),
+        ([point("a", 9, 0.94), point("F", 11, 0.96, factory="PQ8x8")], "F", "none of Codewell's codes that were tried"),
+        ([point("a", 11, 0.96)], "a", "None of FAISS's codes was measured."),
+        ([point("F", 11, 0.96, factory="PQ8x8")], "F", "None of Codewell's codes was measured."),
         (
             [point("a", 12, 0.96), point("F", 13, 0.96, factory="PQ8x8"), point("R", 9, 0.96, factory="PCAR8,RaBitQ")],
             "a",

@@ -181,6 +181,8 @@ class Plan:
     def _winner(self, ours: Point | None, theirs: Point | None) -> str:
         if ours is None or theirs is None:
             winner, loser = ("Codewell", "FAISS's") if theirs is None else ("FAISS", "Codewell's")
+            if not any(point.candidate.is_ours is (ours is None) for point in self.points):
+                return f"None of {loser} codes was measured."
             return f"{winner} wins: none of {loser} codes that were tried meets it."
         if self.trial.least and ours.cost == theirs.cost:
             return f"Codewell and FAISS are level: {ours.candidate.name} and {theirs.candidate.name} cost the same."
