@@ -47,15 +47,17 @@ class Beside(NamedTuple):
 
     generation_id: int
     at: float
+    seq: int
     asked: int
     """Queries, of the process until then."""
     queries: Shift | None
     codes: Spread
 
-    def is_due(self, asked: int) -> bool:
-        """Whether to look again, so many queries having been asked by now."""
-        first = self.asked < FEWEST_NEW <= asked
-        return first or time.monotonic() - self.at >= BESIDE_SECONDS
+    def is_due(self, seq: int, asked: int) -> bool:
+        """Whether to look again, the log having come to `seq` and so many queries having been asked by now."""
+        if self.asked < FEWEST_NEW <= asked:
+            return True
+        return (seq, asked) != (self.seq, self.asked) and time.monotonic() - self.at >= BESIDE_SECONDS
 
 
 class Examiner(Searcher):
@@ -85,11 +87,11 @@ class Examiner(Searcher):
             look, beside = self._look, self._beside
             if look is None or look.generation_id != generation.id or seq - look.seq >= FEWEST_NEW:
                 self._look = look = Look(generation.id, seq, self._drifted(generation, codec))
-            if beside is None or beside.generation_id != generation.id or beside.is_due(self._recent.count):
-                self._beside = beside = self._seen_beside(generation, codec)
+            if beside is None or beside.generation_id != generation.id or beside.is_due(seq, self._recent.count):
+                self._beside = beside = self._seen_beside(generation, codec, seq)
         return look._replace(drift=replace(look.drift, queries=beside.queries, codes=beside.codes))
 
-    def _seen_beside(self, generation: GenerationRow, codec: Codec) -> Beside:
+    def _seen_beside(self, generation: GenerationRow, codec: Codec, seq: int) -> Beside:
         certified, count = generation.certificate["drift"], self._recent.count
         vectors, shift = self._recent.vectors(self.dim), None
         if len(vectors) >= FEWEST_NEW and len(known := self._known(generation, codec)):
@@ -98,7 +100,7 @@ class Examiner(Searcher):
         view, now = self.follower.loaded, dict[str, float]()
         if view is not None and view.generation_id == generation.id and len(codes := view.some_codes(CODES)) > 1:
             now = spread(codec, codes)
-        return Beside(generation.id, time.monotonic(), count, shift, Spread(certified.get("spread", {}), now))
+        return Beside(generation.id, time.monotonic(), seq, count, shift, Spread(certified.get("spread", {}), now))
 
     def _known(self, generation: GenerationRow, codec: Codec) -> Codes:
         after = generation.certificate["drift"]["after_row"]

@@ -84,9 +84,8 @@ class Scrape(Collector):
         if told is not None:
             yield from _of_database(told)
             yield from _lags(told.held, families)
-            if self._notices.wanted or told.waiting:
-                said = "Notices that the webhook's endpoint has not taken so far"
-                yield _gauge("webhook_waiting", said, [((), told.waiting)])
+            said = "Notices that the webhook's endpoint has not taken so far"
+            yield _gauge("webhook_waiting", said, [((), told.waiting)])
 
     def _told(self) -> Told | None:
         columns = (CollectionRow.name, CollectionRow.seq, CollectionRow.item_count)
