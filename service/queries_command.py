@@ -26,14 +26,15 @@ def queries(
 ) -> None:
     """Add queries like those of your users, by which codecs are measured from then on; without a file, count them.
 
-    100 different ones are needed, and of more than 2,000 the newest are kept.
+    100 different ones are needed, more for a contract above 0.92, and of more than 2,000 the newest are kept.
     """
     if file is not None and forget:
         raise typer.BadParameter("either a file to add, or --forget", param_hint="--forget")
+    requests = [] if file is None else list(_requests(file))  # a wrong line is told before any is sent
     with connected(url) as client:
         if forget:
             client.forget_queries(collection)
-        for given in [] if file is None else _requests(file):
+        for given in requests:
             client.give_queries(collection, given)
         held = client.held_queries(collection)
     if sys.stdout.isatty():

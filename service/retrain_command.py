@@ -15,8 +15,8 @@ def retrain(
         Literal["drifting", "stale"] | None, typer.Option(help="Drift of the newest items from which on it trains.")
     ] = None,
     hours: Annotated[
-        float, typer.Option("--at-most-every-hours", min=0, help="Between two trainings that begin so.")
-    ] = 24,
+        float | None, typer.Option("--at-most-every-hours", help="Between two trainings that begin so; 24 without it.")
+    ] = None,
     never: Annotated[bool, typer.Option("--never", help="Train only when somebody asks.")] = False,
     url: Annotated[
         str | None, typer.Option(help="Server to talk to; without it CODEWELL_URL, or else http://127.0.0.1:8000.")
@@ -25,7 +25,10 @@ def retrain(
     """Let a collection be trained again by itself when its newest items have drifted, or end that."""
     if (when is not None) == never:
         raise typer.BadParameter("either --when drifting, --when stale, or --never", param_hint="--when")
-    policy = None if when is None else {"when": when, "at_most_every_hours": hours}
+    if never and hours is not None:
+        raise typer.BadParameter("it says how often to train, and --never not to", param_hint="--at-most-every-hours")
+    often = {} if hours is None else {"at_most_every_hours": hours}
+    policy = None if when is None else {"when": when} | often
     with connected(url) as client:
         told = client.set_retrain(collection, policy)["retrain"]
     if not sys.stdout.isatty():

@@ -13,7 +13,7 @@ from service.store.database import Database
 FEWEST, MOST = 100, 1_000
 """By which a codec is measured, unless a contract needs more; fewer say too little of it."""
 DIGITS = 4
-"""To which two queries are the same one, for texts are encoded to slightly other vectors each time."""
+"""To which two queries are the same one, where their mean length is 1: a text encoded twice differs by rounding."""
 
 
 def fewest(least: Mapping[int, float]) -> int:
@@ -24,13 +24,16 @@ def fewest(least: Mapping[int, float]) -> int:
 def user_queries(
     database: Database, collection_id: int, dim: int, metric: Metric, least: Mapping[int, float]
 ) -> HeldOut | None:
-    """The newest that were given, and logged ones where these are too few; prepared, in no order of time, no two of
-    them the same. None where they are too few for recalls of `least` at k.
+    """The newest that were given, and logged ones where these are too few; prepared, the newest first, no two of them
+    the same. None where they are too few for recalls of `least` at k.
     """
     with database.reading() as session:
         stored = queries.newest(session, collection_id)
     vectors = prepared(np.frombuffer(b"".join(stored), "<f4").reshape(-1, dim).astype(np.float32), metric)
-    _, first = np.unique(np.round(vectors, DIGITS), axis=0, return_index=True)
-    if len(first) < (needed := fewest(least)):
+    if len(vectors) < (needed := fewest(least)):
+        return None
+    length = np.linalg.norm(vectors, axis=1).mean() or 1  # vectors that are not under cosine may be of any length
+    _, first = np.unique(np.round(vectors / length, DIGITS), axis=0, return_index=True)
+    if len(first) < needed:
         return None
     return HeldOut(np.empty(0, np.int64), vectors[np.sort(first)[: max(MOST, needed)]])

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event, select, text
+from sqlalchemy import event, func, select, text
 
 from service.errors import StorageFull, Unavailable
 from service.store import schema, store
@@ -129,6 +129,27 @@ def test_a_commit_is_signalled_at_once(database: Database) -> None:
         assert changed is (commit or not database.is_sqlite)
     assert waited[1] < 0.3  # a PostgreSQL without news is looked at after half a second
     signal.close()
+
+
+def test_a_connection_cut_off_in_the_middle_of_a_look_is_dropped_in_silence(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    if database.is_sqlite:
+        pytest.skip("a file cuts nobody off")
+    statement = select(CollectionRow.id)
+
+    def looked() -> None:
+        with database.looking() as look:
+            (backend,) = look.execute(select(func.pg_backend_pid()), {})[0]
+            with database.writing() as other:
+                other.execute(select(func.pg_terminate_backend(backend)))
+            look.execute(statement, {})
+
+    with pytest.raises(Unavailable):
+        looked()
+    assert not caplog.records
+    with database.looking() as look:
+        assert look.execute(statement, {}) == []
 
 
 def test_a_database_of_another_kind_is_refused() -> None:

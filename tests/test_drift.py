@@ -12,10 +12,14 @@ from service import examiner
 from service.drift import Drift, Freshness, Shift, Spread, compared
 from service.generation import Build
 from service.index.segment import IndexKind
+from service.jobs import Jobs
+from service.lookout import Lookout
 from service.metrics import Metrics
+from service.notices import Notices
 from service.query import Example, Query
 from service.recent import MOST, RecentQueries
 from service.search import OVERSAMPLE, Plan, Stage
+from service.settings import Settings
 from tests.conftest import clustered, started_codec
 from tests.test_collection import catalog_of, item
 
@@ -142,23 +146,40 @@ def test_queries_and_codes_are_held_against_the_certificate(tmp_path: Path, monk
     database.close()
 
 
+def told(metrics: Metrics) -> dict[str, float]:
+    """By name and labels, what is known of drift and of codes."""
+    families = (family for family in metrics.families() if family.name.startswith(("codewell_drift", "codewell_c")))
+    samples = [sample for family in families for sample in family.samples]
+    return {"|".join((s.name, *s.labels.values())): s.value for s in samples if not math.isnan(s.value)}
+
+
+def test_a_collection_made_anew_has_nothing_of_the_one_before(tmp_path: Path) -> None:
+    database, catalog = catalog_of(tmp_path)
+    collection, metrics = catalog.create("c", dimension=DIM), Metrics()
+    lookout = Lookout(Settings(data_dir=tmp_path), catalog, Jobs(database), metrics, Notices(database, wanted=False))
+    collection.ingest([item(str(n), vector) for n, vector in enumerate(clustered(300, DIM))])
+    codec = {"codec": {"kind": "dense", "bytes": 4}, "training": {"epochs": 1}}
+    Build(database, collection.id, codec, tmp_path / "1", lambda *_: None).run(10_000)
+    lookout._look()
+    assert told(metrics) == {"codewell_drift_status|c": 0}
+    catalog.delete("c")
+    catalog.create("c", dimension=DIM)
+    lookout._look()
+    assert told(metrics) == {}
+    database.close()
+
+
 def test_what_is_not_known_any_more_is_told_no_more() -> None:
     metrics = Metrics()
-
-    def told() -> dict[str, float]:
-        families = (family for family in metrics.families() if family.name.startswith(("codewell_drift", "codewell_c")))
-        samples = [sample for family in families for sample in family.samples]
-        return {"|".join((s.name, *s.labels.values())): s.value for s in samples if not math.isnan(s.value)}
-
     asked = Shift(Freshness.DRIFTING, 200, {"nearest": -0.6})
     metrics.drifted("c", Drift(Freshness.STALE, 500, {"error": 2.5}, asked, Spread({}, {"bit_balance": 0.9})))
-    assert told() == {
+    assert told(metrics) == {
         "codewell_drift_status|c": 2,
         "codewell_drift_shift|c|items|error": 2.5,
         "codewell_drift_shift|c|queries|nearest": -0.6,
         "codewell_code_spread|c|bit_balance": 0.9,
     }
     metrics.drifted("c", Drift(Freshness.FRESH, 10, {}, None, Spread({}, {"bucket_skew": 3})))
-    assert told() == {"codewell_drift_status|c": 0, "codewell_code_spread|c|bucket_skew": 3}
+    assert told(metrics) == {"codewell_drift_status|c": 0, "codewell_code_spread|c|bucket_skew": 3}
     metrics.drifted("c", None)
-    assert told() == {}
+    assert told(metrics) == {}

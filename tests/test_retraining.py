@@ -154,9 +154,13 @@ def test_a_policy_is_set_and_ended_by_command(server: Server, name: str) -> None
     policy = {"when": "drifting", "at_most_every_hours": 0.5}
     assert (told.exit_code, json.loads(told.stdout)) == (0, {"collection": name, "retrain": policy})
     assert server.get(f"/collections/{name}")["retrain"] == policy
-    for wrong in ((), ("--when", "stale", "--never"), ("--when", "fresh")):
+    hours = ("--at-most-every-hours", "3")
+    for wrong in ((), ("--when", "stale", "--never"), ("--when", "fresh"), ("--never", *hours)):
         assert run(*wrong).exit_code == 2, wrong
     assert server.get(f"/collections/{name}")["retrain"] == policy
+    assert run("--when", "stale", "--at-most-every-hours", "0").exit_code == 1
+    daily = {"when": "stale", "at_most_every_hours": 24}
+    assert json.loads(run("--when", "stale").stdout)["retrain"] == daily
     assert json.loads(run("--never").stdout) == {"collection": name, "retrain": None}
     assert server.get(f"/collections/{name}")["retrain"] is None
 

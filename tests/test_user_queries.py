@@ -10,11 +10,15 @@ import pytest
 from typer.testing import CliRunner
 
 from models import Metric, estimated, exact_neighbours
+from service import lookout as lookout_module
 from service.cli import app
 from service.collection import Collection
 from service.generation import Build
 from service.index.segment import IndexKind
+from service.jobs import Jobs
 from service.lookout import Lookout
+from service.metrics import Metrics
+from service.notices import Notices
 from service.planner import Planner
 from service.planning.plan import Plan
 from service.planning.point import Trial
@@ -26,7 +30,6 @@ from service.search import Plan as SearchPlan
 from service.settings import Settings
 from service.store import queries
 from service.store.queries import Held
-from service.store.tables import CollectionRow
 from service.user_queries import FEWEST, fewest, user_queries
 from tests.conftest import Server, clustered
 from tests.test_api_problems import problem
@@ -50,13 +53,6 @@ def collection(catalog: Any) -> Any:
     made = catalog.create("c", dimension=DIM)
     made.ingest([item(str(n), vector) for n, vector in enumerate(clustered(ITEMS, DIM))])
     return made
-
-
-def catalog_row(collection: Collection, **columns: Any) -> None:
-    with collection._database.writing() as session:
-        row = session.get_one(CollectionRow, collection.id)
-        for name, value in columns.items():
-            setattr(row, name, value)
 
 
 def built(collection: Collection, scratch: Path) -> Any:
@@ -105,7 +101,7 @@ def test_a_certificate_is_measured_by_given_queries_where_there_are_enough(
     assert collection.held_queries() == Held(0, 0)
 
 
-def test_the_newest_are_kept(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_newest_are_kept(catalog: Any, collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queries, "MOST", 50)
     for start in range(0, 120, 40):
         collection.give_queries(list(OTHERS[start : start + 40]), "vectors")
@@ -114,22 +110,25 @@ def test_the_newest_are_kept(collection: Collection, monkeypatch: pytest.MonkeyP
     with collection._database.reading() as session:
         kept = queries.newest(session, collection.id)
     assert kept == [vector.tobytes() for vector in OTHERS[:149:-1]]
-    catalog_row(collection, log_queries=True)
+    catalog.set_log_queries("c", True)
     asked(collection, OTHERS[:5])
-    collection.log_queries(0)
+    collection.log_queries(catalog.logged()[collection.id])
     assert collection.held_queries() == Held(50, 5), "logged ones drive no given ones out"
     with collection._database.reading() as session:
         kept = queries.newest(session, collection.id)
     assert kept[50:] == [vector.tobytes() for vector in OTHERS[4::-1]]
 
 
-def test_what_is_asked_is_logged_from_when_somebody_agrees_and_no_longer(catalog: Any, collection: Collection) -> None:
-    lookout = Lookout.__new__(Lookout)
-    lookout._catalog, lookout._logging = catalog, {}
+def test_what_is_asked_is_logged_from_when_somebody_agrees_and_no_longer(
+    catalog: Any, collection: Collection, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(lookout_module, "EVERYTHING_SECONDS", 0)
+    database = collection._database
+    notices = Notices(database, wanted=False)
+    lookout = Lookout(Settings(data_dir=tmp_path), catalog, Jobs(database), Metrics(), notices)
 
     def minute(vectors: Any) -> Held:
         asked(collection, vectors)
-        lookout._log_at = 0.0
         lookout._log_queries()
         return collection.held_queries()
 
@@ -153,6 +152,14 @@ def test_what_is_asked_is_logged_from_when_somebody_agrees_and_no_longer(catalog
     assert minute(OTHERS[150:153]) == Held(0, 3)
     catalog.set_log_queries("c", False)
     assert minute(OTHERS[160:190]) == Held(0, 3)
+    for change in (collection.forget_queries, lambda: catalog.set_log_queries("c", False)):
+        catalog.set_log_queries("c", True)
+        epoch = catalog.logged()[collection.id]
+        asked(collection, OTHERS[:20])
+        change()
+        before = collection.held_queries()
+        collection.log_queries(epoch)
+        assert collection.held_queries() == before, "between the look and the writing"
 
 
 def test_a_contract_is_measured_by_as_many_queries_as_can_keep_it(collection: Collection) -> None:
@@ -163,6 +170,16 @@ def test_a_contract_is_measured_by_as_many_queries_as_can_keep_it(collection: Co
         none_missed = estimated(np.ones(fewest({10: least}) // 2)).low
         assert none_missed >= least
         assert (user_queries(*of, {10: least}) is None) == (needed > 200)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1, 1e6])
+def test_queries_of_any_length_are_told_apart(catalog: Any, scale: float) -> None:
+    made = catalog.create("l2", dimension=DIM, metric=Metric.L2)
+    made.give_queries([*(vector * scale for vector in OTHERS), OTHERS[7] * scale], "vectors")
+    told = user_queries(made._database, made.id, DIM, Metric.L2, {})
+    assert told is not None
+    assert {vector.tobytes() for vector in told.vectors} == {(vector * scale).tobytes() for vector in OTHERS}
+    assert len(told.vectors) == len(OTHERS)
 
 
 def test_of_more_than_are_kept_some_are_logged() -> None:
@@ -219,7 +236,7 @@ def test_over_http_and_by_command(new_server: Callable[..., Server], tmp_path: P
     file.write_text('{"text": "a"}\n{"query": "b"}\n')
     wrong = run(str(file))
     assert (wrong.exit_code, "line 2" in wrong.stderr) == (2, True)
-    assert json.loads(run().stdout)["given"] == 124
+    assert json.loads(run().stdout)["given"] == 124, "the line before it was not sent"
     result = server.trained("c", **BODY)
     assert (result["certificate"]["measured_by"], result["certificate"]["queries"]) == ("queries", 122)
     assert json.loads(run("--forget").stdout)["given"] == 0

@@ -75,7 +75,12 @@ class Database:
     def looking(self) -> Iterator[Look]:
         """For what every request reads, by statements that are made once; each sees the state of its own moment."""
         with self.translated_errors(), closing(self.engine.raw_connection()) as connection:
-            yield Look(connection, self._statements)
+            try:
+                yield Look(connection, self._statements)
+            except Exception as error:
+                if getattr(connection.dbapi_connection, "closed", False):
+                    connection.invalidate(error)  # the server is gone: the pool would log that it cannot reset it
+                raise
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
