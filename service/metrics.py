@@ -25,6 +25,8 @@ SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2
 LONG_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 CANDIDATES = ("codes", "chosen", "shortlist", "worded", "originals")
 """The counts of a search's profile that say how much was looked at."""
+LOST_TO = ("codec", "shortlist")
+"""What neighbours are lost to where no filter is."""
 M = TypeVar("M", Counter, Histogram)
 NEVER, UNKNOWN = float("inf"), float("nan")
 Merged = Literal["livesum", "livemin", "livemax", "livemostrecent"]
@@ -85,6 +87,15 @@ class Metrics:
         )
         self._code_spread = self._gauge(
             "code_spread", "How evenly the codes use what they could", "livemostrecent", "collection", "figure"
+        )
+        self._recall_sample = self._gauge(
+            "recall_sample_ratio",
+            "recall@10 of live items when it was last measured, and what the codec and the shortlist lost",
+            "livemostrecent",
+            "collection",
+            "generation",
+            "index",
+            "of",
         )
         self._series: dict[tuple[Counter | Histogram, tuple[str, ...]], Counter | Histogram] = {}
         self._drifts: dict[str, set[tuple[Gauge, tuple[str, ...]]]] = {}
@@ -160,6 +171,12 @@ class Metrics:
         for (gauge, labels), value in told.items():
             gauge.labels(*labels).set(value)
         self._drifts[collection] = set(told)
+
+    def sampled(self, collection: str, generation: int, index: str, found: float, lost: Mapping[str, float]) -> None:
+        """Live items were asked for: what was found of their true neighbours, and what was lost to what."""
+        if self._bounded(collection) != OTHERS:
+            for of, share in {"found": found, **{to: lost[to] for to in LOST_TO}}.items():
+                self._recall_sample.labels(collection, str(generation), index, of).set(share)
 
     # ------------------------------------------------------------------ what is scraped
 

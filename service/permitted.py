@@ -12,7 +12,9 @@ from service.bootstrap import Codewell
 from service.catalog import Catalog, Description
 from service.collection import Collection
 from service.errors import CollectionNotFound, JobNotFound, Unavailable
+from service.filter import Filter
 from service.generations import Generation, Generations
+from service.index.segment import IndexKind
 from service.item import Malformed, NewItem
 from service.jobs import Job, Jobs
 from service.keys import Keys
@@ -182,6 +184,7 @@ class Permitted:
         self._keys = codewell.keys
         self._scrape = codewell.scrape
         self._warming = codewell.warming
+        self._metrics = codewell.metrics
         self._rights = rights
 
     @property
@@ -195,6 +198,15 @@ class Permitted:
         """Raises Forbidden where the caller does not reach all collections: their names are in it."""
         self._rights.require_all("metrics")
         return self._scrape
+
+    def losses(
+        self, collection: Collection, kind: IndexKind, wanted: Filter | None, queries: int, seconds: float
+    ) -> dict[str, Any]:
+        """Where a collection, opened for this caller, loses recall; the metrics are told, if of all its items."""
+        told = collection.losses(kind, wanted, queries, seconds, self.settings.max_oversample)
+        if wanted is None:
+            self._metrics.sampled(collection.name, told["generation"], kind, told["recall@10"]["value"], told["lost"])
+        return told
 
     def check_warm(self) -> None:
         """Raises Unavailable while views that the last server held are still loaded."""

@@ -26,7 +26,10 @@ APPLIED, BEHIND, POLLED = (
 )
 OF_VIEWS = (APPLIED, BEHIND, "codewell_view_ram_bytes", "codewell_view_mapped_bytes")
 OF_CODECS = ("codewell_drift_status", "codewell_drift_shift", "codewell_code_spread")
-"""Of these no series is told whose collection was deleted: a process cannot take one back."""
+SAMPLED = "codewell_recall_sample_ratio"
+"""Of these no series is told whose collection was deleted, or of SAMPLED, whose generation is not the published one any
+more: a process cannot take a series back.
+"""
 
 
 class Held(NamedTuple):
@@ -35,6 +38,8 @@ class Held(NamedTuple):
     name: str
     seq: int
     items: int
+    generation: int | None
+    """The published one."""
     certificate: dict[str, Any] | None
     published_at: float | None
 
@@ -71,10 +76,16 @@ class Scrape(Collector):
         families = self._metrics.families()
         yield _gauge("info", "Of the program", [((version("codewell"),), 1)], "version")
         yield _gauge("database_up", "Whether the database answers", [((), int(told is not None))])
-        names = None if told is None else {held.name for held in told.held}
+        published = None if told is None else {held.name: str(held.generation) for held in told.held}
         for family in families:
-            if family.name in OF_VIEWS + OF_CODECS and names is not None:
-                family.samples = [sample for sample in family.samples if sample.labels["collection"] in names]
+            if family.name in OF_VIEWS + OF_CODECS and published is not None:
+                family.samples = [sample for sample in family.samples if sample.labels["collection"] in published]
+            if family.name == SAMPLED and published is not None:
+                family.samples = [
+                    sample
+                    for sample in family.samples
+                    if published.get(sample.labels["collection"]) == sample.labels["generation"]
+                ]
             if family.name in OF_CODECS:
                 family.samples = [sample for sample in family.samples if not math.isnan(sample.value)]
             if family.name in OF_VIEWS[:2]:
@@ -88,7 +99,7 @@ class Scrape(Collector):
             yield _gauge("webhook_waiting", said, [((), told.waiting)])
 
     def _told(self) -> Told | None:
-        columns = (CollectionRow.name, CollectionRow.seq, CollectionRow.item_count)
+        columns = (CollectionRow.name, CollectionRow.seq, CollectionRow.item_count, CollectionRow.generation_id)
         statement = (
             select(*columns, GenerationRow.certificate, GenerationRow.published_at)
             .outerjoin(GenerationRow, GenerationRow.id == CollectionRow.generation_id)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from typer.testing import CliRunner
 
 from models import Metric, TrainingConfig, exact_neighbours, fit, recall
@@ -178,6 +179,25 @@ def test_a_codec_that_nobody_named_is_planned_for_and_kept(
     assert certificate["codec"]["kind"] == result["codec"]["kind"]
     check_recall(server)
     check_drift(server)
+    before = samples(server)
+    job = server.post(
+        "/collections/auto/train", {"codec": {"kind": "faiss", "factory": "PQ4x8"}, "contract": {"max_bytes": 4}}, 202
+    )
+    assert server.finished(job["id"])["state"] == "succeeded"
+    assert samples(server) == {}, "of this codec nothing was measured"
+    job = server.post("/collections/auto/rollback", {}, 202)
+    assert server.finished(job["id"])["state"] == "succeeded"
+    assert samples(server) == before
+
+
+def samples(server: Server) -> dict[tuple[str, str, str], float]:
+    """What Prometheus is told of recall: by generation, index and what became of the true neighbours."""
+    return {
+        (labels["generation"], labels["index"], labels["of"]): value
+        for family in text_string_to_metric_families(server.client.get("/metrics").text)
+        if family.name == "codewell_recall_sample_ratio"
+        for _, labels, value, *_ in family.samples
+    }
 
 
 def check_drift(server: Server) -> None:
@@ -223,10 +243,14 @@ def check_recall(server: Server) -> None:
     assert whole["oversample"]["gives_back"] > 0
     assert whole["stage"]["recall@10"] == pytest.approx(recall(near[:, :10], truth).mean(), abs=0.03)
     assert told["sentence"].startswith("The ")
+    lost = told["lost"]
+    sampled = {"found": told["recall@10"]["value"], "codec": lost["codec"], "shortlist": lost["shortlist"]}
+    assert samples(server) == {("1", "faiss", of): share for of, share in sampled.items()}
 
     filtered = server.get('/collections/auto/recall?queries=40&index=buckets&seconds=30&filter={"third": 1}')
     assert (filtered["queries"], filtered["items"], filtered["items_chosen"]) == (40, 560, 160)
     check_sums(filtered)
+    assert {index for _, index, _ in samples(server)} == {"faiss"}, "of a filter nothing is told"
     assert filtered["knobs"][0]["index"] == "buckets"
     options = ("--collection", "auto", "--queries", "40", "--index", "buckets", "--filter", '{"third": 1}')
     printed = codewell(server, "recall", *options, "--seconds", "30")

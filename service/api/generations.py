@@ -48,8 +48,7 @@ def read_recall(
     much of it back at how many milliseconds.
     """
     wanted = None if given is None else intake.filter_of(given)
-    most = codewell.settings.max_oversample
-    return RecallOut.model_validate(collection.losses(index, wanted, queries, seconds, most))
+    return RecallOut.model_validate(codewell.losses(collection, index, wanted, queries, seconds))
 
 
 @router.post("/collections/{name}/rollback", status_code=202, dependencies=[ADMIN])
