@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from models.axes import principal_axes
 from models.metric import Metric
 from models.space import Space
 
@@ -51,7 +52,7 @@ class Autoencoder(nn.Module, ABC):
         """Fits to the trained network what no gradient trains: here the axes in which latents vary most. (n, D)."""
         z = self.encode(sample)
         self.centre.copy_(z.mean(dim=0))
-        _, axes = torch.linalg.eigh((z - self.centre).T @ (z - self.centre))
+        _, axes = principal_axes((z - self.centre).T @ (z - self.centre))
         self.axes.copy_(axes.flip(1)[:, : self.axes.shape[1]])
 
     def standardized(self, x: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.autoencoder import Autoencoder
+from models.axes import principal_axes
 from models.configs import BinaryConfig
 from models.metric import Metric
 from models.space import ProductSpace
@@ -66,7 +67,7 @@ class BinaryAutoencoder(Autoencoder):
         super().start(sample, generator)
         m = self.config.bits
         h = self.standardized(sample)
-        _, axes = torch.linalg.eigh(h.T @ h)
+        _, axes = principal_axes(h.T @ h)
         axes = axes.flip(1)[:, :m]
         rotation, _ = torch.linalg.qr(torch.randn(m, m, generator=generator, device=h.device))
         rotation = rotation[: axes.shape[1]]

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from models.autoencoder import Autoencoder
+from models.axes import principal_axes
 from models.configs import DenseConfig
 from models.metric import Metric
 from models.scalar_code import ScalarCode
@@ -51,7 +52,7 @@ class DenseAutoencoder(Autoencoder):
         super().start(sample, generator)
         m = self.config.latents
         h = self.standardized(sample)
-        _, axes = torch.linalg.eigh(h.T @ h)
+        _, axes = principal_axes(h.T @ h)
         axes = axes.flip(1)[:, :m]
         draw = torch.randn(m, m, generator=generator, device=sample.device)
         rotation, _ = torch.linalg.qr(draw)

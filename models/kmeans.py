@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from models.axes import principal_axes
 from models.beam import product_type
 from models.blocks import mapped
 from models.sums import group_sums
@@ -21,7 +22,7 @@ def codebook(vectors: Tensor, k: int, iterations: int, generator: torch.Generato
     """
     _, dim = vectors.shape
     centred = vectors - vectors.mean(dim=0)
-    _, axes = torch.linalg.eigh(centred.T @ centred)
+    _, axes = principal_axes(centred.T @ centred)
     del centred  # as large as the vectors
     rotated = vectors @ axes.flip(1)
     components = FIRST_COMPONENTS

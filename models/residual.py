@@ -5,6 +5,7 @@ from torch import Tensor
 
 from models.additive import Tables, searched
 from models.autoencoder import Autoencoder
+from models.axes import principal_axes
 from models.configs import CODEWORDS, ResidualConfig
 from models.metric import Metric
 
@@ -57,7 +58,7 @@ class ResidualAutoencoder(Autoencoder):
         """Mean, scale and principal axes; the codebooks come with the training."""
         super().start(sample, generator)
         h = self.standardized(sample)
-        _, axes = torch.linalg.eigh(h.T @ h)
+        _, axes = principal_axes(h.T @ h)
         self.principal.copy_(axes.flip(1)[:, : self.latents])
 
     def settle(self, sample: Tensor) -> None:

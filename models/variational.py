@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from models.axes import principal_axes
 from models.configs import VariationalConfig
 from models.dense import DenseAutoencoder, _begin, _perceptron
 from models.metric import Metric
@@ -63,7 +64,7 @@ class VariationalAutoencoder(DenseAutoencoder):
         super().start(sample, generator)
         m, (n, dim) = self.config.latents, sample.shape
         h = self.standardized(sample)
-        variances, axes = torch.linalg.eigh(h.T @ h / n)
+        variances, axes = principal_axes(h.T @ h / n)
         variances, axes = variances.flip(0).clamp_min(0), axes.flip(1)
         left = float(variances[m:].mean()) if m < dim else 0.0
         self.noise.fill_(self.config.noise if self.config.noise is not None else max(left, LEAST_NOISE) ** 0.5)

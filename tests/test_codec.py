@@ -205,6 +205,18 @@ TRAINED: dict[str, CodecConfig] = {
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
+def test_coordinates_that_are_always_zero_are_no_obstacle(kind: str) -> None:
+    """Bags of six out of 16 words, each a coordinate of 256: LAPACK gives up on so many equal eigenvalues."""
+    rng, bags = np.random.default_rng(0), np.zeros((600, 256), np.float32)
+    words = rng.choice(256, 16, replace=False)
+    np.add.at(bags, (np.arange(600)[:, None], words[rng.integers(0, 16, (600, 6))]), 1)
+    config = QuantizerConfig("PQ8x8") if kind == "faiss" else TRAINED[kind]
+    codec = fit(config, bags, Metric.L2, TrainingConfig(epochs=5)).codec
+    decoded = codec.decode(codec.encode(bags))
+    assert np.square(decoded - bags).sum() < np.square(bags - bags.mean(axis=0)).sum(), "than no code at all"
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
 def test_the_same_seed_gives_the_same_codec(kind: str) -> None:
     config = TRAINED[kind]
     assert kind_of(config) is KINDS[kind]
