@@ -10,9 +10,10 @@ STAMP := $(VENV)/.installed
 MILVUS := $(VENV)-milvus
 RAY := $(VENV)-ray
 S3 := $(VENV)-s3
+SCHEMATHESIS := $(VENV)-schemathesis
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test milvus ray s3 lint docs image clean
+.PHONY: help install demo serve test milvus ray s3 schemathesis lint docs image clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' Makefile | while IFS='|' read -r target what; do printf '%-14s %s\n' "$$target" "$$what"; done
@@ -61,6 +62,13 @@ s3: install  ## Run the tests of builds in S3, likewise
 	@$(S3)/bin/python -m pip install --quiet "s3fs>=2025.3" "moto[server]>=5"
 	OMP_NUM_THREADS=1 $(S3)/bin/python -m pytest tests/test_s3.py
 
+schemathesis: install  ## Run Schemathesis over the OpenAPI document of a real server, likewise; minutes
+	@test -d $(SCHEMATHESIS) || $(BIN)/python -m venv $(SCHEMATHESIS)
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
+		$$($(SCHEMATHESIS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/shared.pth
+	@$(SCHEMATHESIS)/bin/python -m pip install --quiet "schemathesis>=4,<5"
+	OMP_NUM_THREADS=1 $(SCHEMATHESIS)/bin/python -m pytest -s tests/test_schemathesis.py
+
 lint: install  ## Check format, lint, types, the arrows between packages, Docker files, documentation
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -79,5 +87,5 @@ image:  ## Build the Docker image and print its size
 	@docker image inspect --format '{{.Size}}' codewell | awk '{printf "codewell: %.2f GB\n", $$1 / 1e9}'
 
 clean:  ## Remove .venv, caches and builds; ./codewell-data stays
-	rm -rf $(VENV) $(MILVUS) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(MILVUS) $(RAY) $(S3) $(SCHEMATHESIS) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
