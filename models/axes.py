@@ -13,6 +13,6 @@ def principal_axes(products: Tensor) -> tuple[Tensor, Tensor]:
     """
     try:
         values, axes = torch.linalg.eigh(products)
-    except torch.linalg.LinAlgError:
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
         values, axes = (part.to(products.dtype) for part in torch.linalg.eigh(products.double()))
     return values, axes

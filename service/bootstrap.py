@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from service.catalog import Catalog
 from service.generations import Generations
+from service.job_queue import JobQueue
 from service.jobs import Jobs
 from service.keeper import Keeper
 from service.keys import Keys
@@ -60,7 +61,7 @@ class Codewell:
         self.jobs = Jobs(self.database, self.notices)
         self.keys = Keys(self.database)
         self.generations = Generations(self.database)
-        self._runner = Runner(settings, self.database, self.jobs)
+        self._runner = Runner(settings, self.database, self.jobs, JobQueue(self.database, self.notices))
         self._lookout = Lookout(settings, self.catalog, self.jobs, self.metrics, self.notices)
         self.views = Views(self.catalog, self.metrics)
         self.scrape = Scrape(self.database, self.metrics, self.views, self.notices)

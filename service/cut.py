@@ -10,12 +10,12 @@ import torch
 from sqlalchemy.orm import Session
 
 from models import Codec, Metric, ResidualCodec, cut, load_codec, prepared
+from service.admission import FEWEST_ITEMS
 from service.candidate import Candidate, held_out_of
 from service.certificate import encode_rate, versions
 from service.codec_spec import spec_of
 from service.contract import ContractSpec
 from service.errors import TooFewItems
-from service.jobs import FEWEST_ITEMS
 from service.originals import decoded
 from service.questions import HeldOut
 from service.store import payload

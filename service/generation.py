@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from models import Epoch, Metric, Vectors, fit, prepared
+from service.admission import FEWEST_ITEMS
 from service.candidate import Candidate, held_out_of
 from service.certificate import encode_rate, versions
 from service.codec_spec import TrainingSpec, codec_spec
 from service.contract import ContractSpec
 from service.errors import TooFewItems
-from service.jobs import FEWEST_ITEMS
 from service.originals import KEPT_SAMPLE, Originals
 from service.pictures import SWITCHED_OFF, draw
 from service.questions import HeldOut

@@ -16,7 +16,8 @@ from service.filter import Filter
 from service.generations import Generation, Generations
 from service.index.segment import IndexKind
 from service.item import Malformed, NewItem
-from service.jobs import Job, Jobs
+from service.job import Job
+from service.jobs import Jobs
 from service.keys import Keys
 from service.quota import Quota
 from service.receipt import Receipt

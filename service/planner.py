@@ -5,11 +5,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from models import Metric, Vectors, prepared
+from service.admission import FEWEST_PLANNED, few
 from service.compare.vectors import Cut, Sample
 from service.contract import ContractSpec
 from service.errors import CollectionNotFound, TooFewItems
 from service.index.segment import RowArray
-from service.jobs import FEWEST_PLANNED, few
 from service.originals import Originals, decoded
 from service.planning.plan import Plan
 from service.planning.point import Trial

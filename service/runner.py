@@ -19,7 +19,9 @@ from models import CodecError, TrainingStopped
 from service import pictures
 from service.errors import CodewellError, ContractBroken, JobNotFound, Unavailable
 from service.files import locked
-from service.jobs import Claim, Jobs, JobState, fence
+from service.job import JobState
+from service.job_queue import Claim, JobQueue, fence
+from service.jobs import Jobs
 from service.log import log_config
 from service.notices import Notices
 from service.settings import Settings
@@ -52,10 +54,11 @@ class Runner:
     Runners of other machines are known by their beats, which need no clock in common.
     """
 
-    def __init__(self, settings: Settings, database: Database, jobs: Jobs) -> None:
+    def __init__(self, settings: Settings, database: Database, jobs: Jobs, queue: JobQueue) -> None:
         self._database = database
         self._settings = settings
         self._jobs = jobs
+        self._queue = queue
         self._owner = ""
         self._lock: IO[str] | None = None
         self._leads = False
@@ -81,7 +84,7 @@ class Runner:
             process.join()
         if self._processes:
             try:
-                self._jobs.requeue_of(self._owner, crashed=False)
+                self._queue.requeue_of(self._owner, crashed=False)
             except Unavailable as error:
                 log.warning("jobs that were running stay so until the next start: %s", error)
         if self._lock is not None:
@@ -113,8 +116,8 @@ class Runner:
             self._lock = locked(self._settings.jobs_dir / "lock", wait=False)
         if self._lock is not None and not self._leads:
             self._owner = owner_of(self._settings.jobs_dir)
-            self._jobs.requeue_of(self._owner, crashed=True)
-            remove_leftovers(self._settings.jobs_dir, self._jobs)
+            self._queue.requeue_of(self._owner, crashed=True)
+            remove_leftovers(self._settings.jobs_dir, self._queue)
             self._leads = True
         return self._leads
 
@@ -126,28 +129,28 @@ class Runner:
         self._last_beat = now
         seen = self._beats
         self._beats = {}
-        for claim, beat in self._jobs.beat(self._owner).items():
+        for claim, beat in self._queue.beat(self._owner).items():
             before, since = seen.get(claim, (beat, now))
             self._beats[claim] = (beat, since if beat == before else now)
             if now - self._beats[claim][1] > lease:
                 log.warning("job %s has not been heard of for %s seconds; taking it up", claim.job_id, lease)
-                self._jobs.requeue(claim, crashed=True)
+                self._queue.requeue(claim, crashed=True)
 
     def _look(self) -> None:
         for ended, process in list(self._processes.items()):
             if process.exitcode is not None:
                 process.join()
                 if process.exitcode in PUT_BACK:
-                    self._jobs.requeue(ended, crashed=False)
+                    self._queue.requeue(ended, crashed=False)
                 elif process.exitcode != 0:
                     reason = f"the job's process ended with exit code {process.exitcode}"
                     reason += " (killed; was memory short?)" if process.exitcode == -signal.SIGKILL else ""
-                    self._jobs.finish(ended, JobState.FAILED, reason)
+                    self._queue.finish(ended, JobState.FAILED, reason)
                 del self._processes[ended]
                 self._log_end(ended.job_id)
         if self._settings.train_at:
             self._jobs.submit_due_trainings(self._settings.train_at)
-        while len(self._processes) < self._settings.max_jobs and (claim := self._jobs.claim(self._owner)) is not None:
+        while len(self._processes) < self._settings.max_jobs and (claim := self._queue.claim(self._owner)) is not None:
             context = multiprocessing.get_context("spawn")
             process = context.Process(target=run_job, args=(self._settings, claim), daemon=True)
             with _sleeping_threads():
@@ -177,7 +180,7 @@ def run_job(settings: Settings, claim: Claim) -> None:
     torch.set_num_threads(settings.cores)
     faiss.omp_set_num_threads(settings.cores)
     database = Database(settings.database)
-    jobs = Jobs(database, Notices(database, wanted=settings.webhook_url is not None))
+    queue = JobQueue(database, Notices(database, wanted=settings.webhook_url is not None))
     scratch = settings.jobs_dir / claim.job_id
     scratch.mkdir(parents=True, exist_ok=True)
     working = locked(scratch / "lock")  # an earlier start whose server was killed ends at its next report
@@ -186,21 +189,21 @@ def run_job(settings: Settings, claim: Claim) -> None:
             job = session.get(JobRow, claim.job_id)
         if job is None:
             raise TrainingStopped
-        message, result = done(settings, database, job, scratch, _Reporter(jobs, claim), partial(fence, claim))
+        message, result = done(settings, database, job, scratch, _Reporter(queue, claim), partial(fence, claim))
         drawn = pictures.read(result.get("pictures", []), scratch)
-        jobs.finish(claim, JobState.SUCCEEDED, message, result, drawn)
+        queue.finish(claim, JobState.SUCCEEDED, message, result, drawn)
     except ContractBroken as broken:
         drawn = pictures.read(broken.result["pictures"], scratch)
-        jobs.finish(claim, JobState.FAILED, str(broken), broken.result, drawn)
+        queue.finish(claim, JobState.FAILED, str(broken), broken.result, drawn)
     except TrainingStopped:
-        jobs.finish(claim, JobState.CANCELLED, "cancelled")
+        queue.finish(claim, JobState.CANCELLED, "cancelled")
     except Unavailable:
         os._exit(os.EX_TEMPFAIL)  # leaves the checkpoint: the job is taken up again
     except (CodewellError, CodecError) as error:
-        jobs.finish(claim, JobState.FAILED, str(error))
+        queue.finish(claim, JobState.FAILED, str(error))
     except Exception as error:
         log.exception("job %s failed", claim.job_id)
-        jobs.finish(claim, JobState.FAILED, f"{type(error).__name__}: {error}")
+        queue.finish(claim, JobState.FAILED, f"{type(error).__name__}: {error}")
     shutil.rmtree(scratch, ignore_errors=True)
     if working is not None:
         working.close()
@@ -227,8 +230,8 @@ def _sleeping_threads() -> Iterator[None]:
 class _Reporter:
     """Writes progress now and then, and ends the job where it is unwanted or its server is gone."""
 
-    def __init__(self, jobs: Jobs, claim: Claim) -> None:
-        self._jobs = jobs
+    def __init__(self, queue: JobQueue, claim: Claim) -> None:
+        self._queue = queue
         self._claim = claim
         self._last = 0.0
         self._doing = ""
@@ -241,14 +244,14 @@ class _Reporter:
         if doing == self._doing and time.monotonic() - self._last < REPORT_SECONDS:
             return
         self._last, self._doing = time.monotonic(), doing
-        if not self._jobs.report(self._claim, progress, message):
+        if not self._queue.report(self._claim, progress, message):
             raise TrainingStopped
 
 
-def remove_leftovers(jobs_dir: Path, jobs: Jobs) -> None:
+def remove_leftovers(jobs_dir: Path, queue: JobQueue) -> None:
     """Deletes scratch folders of jobs that are over."""
     for folder in jobs_dir.iterdir():
-        if folder.is_dir() and not jobs.is_active(folder.name):
+        if folder.is_dir() and not queue.is_active(folder.name):
             shutil.rmtree(folder, ignore_errors=True)
 
 

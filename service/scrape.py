@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 
 from service.errors import CodewellError
-from service.jobs import JobKind, JobState
+from service.job import JobKind, JobState
 from service.metrics import MOST_COLLECTIONS, Metrics
 from service.notices import Notices
 from service.store.database import Database

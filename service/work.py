@@ -6,7 +6,7 @@ from typing import Any
 from service.auto import Auto
 from service.cut import Cut
 from service.generation import Build
-from service.jobs import JobKind
+from service.job import JobKind
 from service.planner import Planner
 from service.planning.wish import PlanSpec
 from service.rollback import Rollback

@@ -9,7 +9,9 @@ import pytest
 from models import TrainingStopped
 from service.errors import Conflict
 from service.generation import Build
-from service.jobs import Claim, JobKind, Jobs, JobState, fence
+from service.job import JobKind, JobState
+from service.job_queue import Claim, JobQueue, fence
+from service.jobs import Jobs
 from service.originals import Originals
 from service.runner import owner_of
 from service.store import payload, schema, store
@@ -22,24 +24,34 @@ TINY_8 = {"codec": {"bytes": 8}, "training": {"epochs": 2}}
 
 
 @pytest.fixture
-def jobs(database_url: str) -> Iterator[Jobs]:
+def database(database_url: str) -> Iterator[Database]:
     database = Database(database_url)
     schema.upgrade(database)
     with database.writing() as session:
         session.add(
             CollectionRow(name="c", dimension=2, metric="l2", codec={}, item_count=1000, row_count=1000, created_at=0.0)
         )
-    yield Jobs(database)
+    yield database
     database.close()
 
 
-def test_one_runner_has_a_job(jobs: Jobs) -> None:
+@pytest.fixture
+def jobs(database: Database) -> Jobs:
+    return Jobs(database)
+
+
+@pytest.fixture
+def queue(database: Database) -> JobQueue:
+    return JobQueue(database)
+
+
+def test_one_runner_has_a_job(jobs: Jobs, queue: JobQueue) -> None:
     job = jobs.submit("c", "train", {})
-    assert jobs.claim("first") == Claim(job.id, 1)
-    assert jobs.claim("second") is None
+    assert queue.claim("first") == Claim(job.id, 1)
+    assert queue.claim("second") is None
 
 
-def test_a_plan_is_no_training_and_goes_on_beside_one(jobs: Jobs) -> None:
+def test_a_plan_is_no_training_and_goes_on_beside_one(jobs: Jobs, queue: JobQueue) -> None:
     plan = jobs.submit_plan("c", {"seed": 1})
     with pytest.raises(Conflict, match=f"job {plan.id} is under way"):
         jobs.submit_plan("c", {})
@@ -48,80 +60,80 @@ def test_a_plan_is_no_training_and_goes_on_beside_one(jobs: Jobs) -> None:
     assert sorted(job.kind for job in jobs.list("c")) == ["plan", "train"]
     with pytest.raises(Conflict):
         jobs.submit("c", JobKind.TRAIN, {})
-    assert jobs.claim("first") == Claim(plan.id, 1)
+    assert queue.claim("first") == Claim(plan.id, 1)
 
 
-def test_beats_tell_the_living_from_the_gone(jobs: Jobs) -> None:
+def test_beats_tell_the_living_from_the_gone(jobs: Jobs, queue: JobQueue) -> None:
     job = jobs.submit("c", "train", {})
-    claim = jobs.claim("first")
+    claim = queue.claim("first")
     assert claim is not None
-    assert jobs.beat("second") == {claim: 0}
-    jobs.beat("first")
-    assert jobs.beat("second") == {claim: 1}
-    assert jobs.beat("first") == {}  # its own are not among the others'
+    assert queue.beat("second") == {claim: 0}
+    queue.beat("first")
+    assert queue.beat("second") == {claim: 1}
+    assert queue.beat("first") == {}  # its own are not among the others'
 
-    jobs.requeue(claim, crashed=True)
+    queue.requeue(claim, crashed=True)
     assert jobs.get(job.id).state is JobState.QUEUED
-    again = jobs.claim("second")
+    again = queue.claim("second")
     assert again == Claim(job.id, 2)
-    jobs.requeue(claim, crashed=True)  # said again of a start that is past
+    queue.requeue(claim, crashed=True)  # said again of a start that is past
     assert jobs.get(job.id).state is JobState.RUNNING
 
 
-def test_an_earlier_start_is_not_listened_to(jobs: Jobs) -> None:
+def test_an_earlier_start_is_not_listened_to(jobs: Jobs, queue: JobQueue) -> None:
     job = jobs.submit("c", "train", {})
-    first = jobs.claim("first")
+    first = queue.claim("first")
     assert first is not None
-    assert jobs.report(first, 0.5, "half")
-    jobs.requeue(first, crashed=True)
-    second = jobs.claim("second")
+    assert queue.report(first, 0.5, "half")
+    queue.requeue(first, crashed=True)
+    second = queue.claim("second")
     assert second is not None
-    assert not jobs.report(first, 0.9, "more")
-    jobs.finish(first, JobState.FAILED, "too late")
+    assert not queue.report(first, 0.9, "more")
+    queue.finish(first, JobState.FAILED, "too late")
     assert (jobs.get(job.id).state, jobs.get(job.id).progress) == (JobState.RUNNING, 0.5)
-    jobs.finish(second, JobState.SUCCEEDED, "done", {}, {"curve": b"png"})
+    queue.finish(second, JobState.SUCCEEDED, "done", {}, {"curve": b"png"})
     assert (jobs.get(job.id).state, jobs.picture(job.id, "curve")) == (JobState.SUCCEEDED, b"png")
 
 
-def test_a_runner_that_comes_back_takes_its_own_jobs_up_at_once(jobs: Jobs) -> None:
-    mine, wanted = jobs.submit("c", "train", {}), jobs.claim("first")
-    jobs.requeue_of("other", crashed=True)
+def test_a_runner_that_comes_back_takes_its_own_jobs_up_at_once(jobs: Jobs, queue: JobQueue) -> None:
+    mine, wanted = jobs.submit("c", "train", {}), queue.claim("first")
+    queue.requeue_of("other", crashed=True)
     assert jobs.get(mine.id).state is JobState.RUNNING
-    jobs.requeue_of("first", crashed=True)
+    queue.requeue_of("first", crashed=True)
     assert jobs.get(mine.id).state is JobState.QUEUED
     assert wanted is not None
-    jobs.claim("first")
+    queue.claim("first")
     jobs.cancel(mine.id)
-    jobs.requeue_of("first", crashed=True)
+    queue.requeue_of("first", crashed=True)
     assert jobs.get(mine.id).state is JobState.CANCELLED
 
 
-def test_what_cuts_three_servers_off_is_failed_and_orderly_ends_do_not_count(jobs: Jobs) -> None:
+def test_what_cuts_three_servers_off_is_failed_and_orderly_ends_do_not_count(jobs: Jobs, queue: JobQueue) -> None:
     job = jobs.submit("c", "train", {})
     for start in range(1, 6):
-        assert jobs.claim("first") == Claim(job.id, start)
-        jobs.requeue_of("first", crashed=False)
+        assert queue.claim("first") == Claim(job.id, start)
+        queue.requeue_of("first", crashed=False)
     for _ in range(3):
-        claim = jobs.claim("first")
+        claim = queue.claim("first")
         assert claim is not None
-        jobs.requeue(claim, crashed=True)
-    assert jobs.claim("first") is None
+        queue.requeue(claim, crashed=True)
+    assert queue.claim("first") is None
     assert (jobs.get(job.id).state, "memory" in jobs.get(job.id).message) == (JobState.FAILED, True)
 
 
 def test_a_superseded_start_publishes_and_frees_nothing(database_url: str, tmp_path: Path) -> None:
     database, catalog = catalog_of(database_url)
-    jobs = Jobs(database)
+    jobs, queue = Jobs(database), JobQueue(database)
     collection = catalog.create("c", dimension=8, originals=Originals.DROP)
     collection.ingest([item(str(v), VECTORS[v]) for v in range(300)])
     jobs.submit("c", "train", {})
-    first = jobs.claim("first")
+    first = queue.claim("first")
     assert first is not None
 
     def lose_the_job(_: float, message: str) -> None:
         if message == "publishing":  # after its last report; another runner takes it for gone
-            jobs.requeue(first, crashed=True)
-            assert jobs.claim("second") is not None
+            queue.requeue(first, crashed=True)
+            assert queue.claim("second") is not None
 
     build = Build(database, collection.id, TINY_8, tmp_path / "a", lose_the_job, partial(fence, first))
     with pytest.raises(TrainingStopped):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from models import DenseConfig, LatentType, Metric
 from service.bootstrap import Codewell
-from service.jobs import JobState
+from service.job import JobState
 from service.metrics import MOST_COLLECTIONS, Metrics
 from service.profile import Operation, Profile
 from service.settings import Settings

@@ -11,7 +11,9 @@ import pytest
 from sqlalchemy import delete, select
 
 from service.drift import Drift, Freshness, Look
-from service.jobs import MOST_CRASHES, Claim, JobKind, Jobs, JobState
+from service.job import JobKind, JobState
+from service.job_queue import MOST_CRASHES, Claim, JobQueue
+from service.jobs import Jobs
 from service.notices import Notices
 from service.store import schema
 from service.store.database import Database
@@ -28,6 +30,7 @@ class Outbox:
         schema.upgrade(self.database)
         self.notices = Notices(self.database, wanted=True)
         self.jobs = Jobs(self.database, self.notices)
+        self.queue = JobQueue(self.database, self.notices)
         row = CollectionRow(name="ünï", dimension=2, metric="l2", codec={}, row_count=1_000, seq=1_000, created_at=0.0)
         row.generation_id = 1
         with self.database.writing() as session:
@@ -44,7 +47,7 @@ class Outbox:
     def running(self, parameters: Any = None) -> Claim:
         """A training that has begun."""
         self.jobs.submit("ünï", JobKind.TRAIN, parameters or {})
-        claim = self.jobs.claim("runner")
+        claim = self.queue.claim("runner")
         assert claim is not None
         return claim
 
@@ -69,20 +72,20 @@ def test_the_end_of_a_job_is_told_with_what_came_of_it(outbox: Outbox) -> None:
     reason = {"drift": "stale", "items": 500, "shifts": SHIFTS, "seq": 1_000}
     outbox.change(JobRow, claim.job_id, reason=reason)
     before = time.time()
-    outbox.jobs.finish(claim, JobState.SUCCEEDED, "published", {"generation": 2})
+    outbox.queue.finish(claim, JobState.SUCCEEDED, "published", {"generation": 2})
     (body,) = outbox.bodies()
     at = datetime.fromisoformat(body.pop("timestamp"))
     assert at.tzinfo == UTC
     assert before - 0.001 <= at.timestamp() <= time.time()
     data = {"job": claim.job_id, "kind": "train", "collection": "ünï", "state": "succeeded", "message": "published"}
     assert body == {"type": "job.finished", "data": data | {"generation": 2, "reason": reason}}
-    outbox.jobs.finish(claim, JobState.FAILED, "said by a start that is over")
+    outbox.queue.finish(claim, JobState.FAILED, "said by a start that is over")
     assert len(outbox.bodies()) == 1
 
 
 def test_every_way_to_an_end_is_told_once(outbox: Outbox) -> None:
     refused = outbox.running()
-    outbox.jobs.finish(refused, JobState.FAILED, "below its contract", {"generation": 2})
+    outbox.queue.finish(refused, JobState.FAILED, "below its contract", {"generation": 2})
     queued = outbox.jobs.submit_plan("ünï", {}).id
     with ThreadPoolExecutor(4) as pool:
         states = [job.state for job in pool.map(outbox.jobs.cancel, [queued] * 8)]
@@ -90,17 +93,17 @@ def test_every_way_to_an_end_is_told_once(outbox: Outbox) -> None:
     left = outbox.running()
     outbox.jobs.cancel(left.job_id)
     assert len(outbox.bodies()) == 2, "it is asked to stop, and has not"
-    outbox.jobs.requeue(left, crashed=True)
-    outbox.jobs.requeue(left, crashed=True)
+    outbox.queue.requeue(left, crashed=True)
+    outbox.queue.requeue(left, crashed=True)
     deadly = outbox.running()
     for _ in range(MOST_CRASHES - 1):
-        outbox.jobs.requeue(deadly, crashed=True)
-        again = outbox.jobs.claim("runner")
+        outbox.queue.requeue(deadly, crashed=True)
+        again = outbox.queue.claim("runner")
         assert again is not None
         deadly = again
-    outbox.jobs.requeue_of("runner", crashed=True)
+    outbox.queue.requeue_of("runner", crashed=True)
     assert len(outbox.bodies()) == 3, "put back is no end"
-    assert outbox.jobs.claim("runner") is None
+    assert outbox.queue.claim("runner") is None
     assert outbox.told("job", "kind", "state", "message", "generation") == [
         (refused.job_id, "train", "failed", "below its contract", None),
         (queued, "plan", "cancelled", "", None),
@@ -144,9 +147,9 @@ def test_of_many_that_look_one_tells(outbox: Outbox) -> None:
 
 def test_nothing_is_written_where_nobody_is_told(outbox: Outbox) -> None:
     outbox.notices.wanted = False
-    outbox.jobs.finish(outbox.running(), JobState.SUCCEEDED, "published", {"generation": 2})
+    outbox.queue.finish(outbox.running(), JobState.SUCCEEDED, "published", {"generation": 2})
     outbox.jobs.cancel(outbox.jobs.submit("ünï", JobKind.TRAIN, {}).id)
-    Jobs(outbox.database).finish(outbox.running(), JobState.FAILED, "")
+    JobQueue(outbox.database).finish(outbox.running(), JobState.FAILED, "")
     assert not outbox.drifted(Freshness.STALE)
     assert (outbox.bodies(), outbox.notices.waiting()) == ([], (0, None))
     outbox.notices.wanted = True
@@ -182,7 +185,7 @@ def test_notices_are_handed_out_in_order_and_to_one_at_a_time(outbox: Outbox) ->
 
 
 def test_what_a_deleted_collection_has_to_tell_is_told(outbox: Outbox) -> None:
-    outbox.jobs.finish(outbox.running(), JobState.SUCCEEDED, "published", {"generation": 2})
+    outbox.queue.finish(outbox.running(), JobState.SUCCEEDED, "published", {"generation": 2})
     with outbox.database.writing() as session:
         session.execute(delete(CollectionRow))
     assert outbox.told("collection", "generation") == [("ünï", 2)]

@@ -14,7 +14,9 @@ from models import Vectors
 from service.cli import app
 from service.drift import Drift, Freshness, Look
 from service.errors import OriginalsDropped
-from service.jobs import JobKind, Jobs, JobState
+from service.job import JobKind, JobState
+from service.job_queue import JobQueue
+from service.jobs import Jobs
 from service.lookout import LOOK_SECONDS
 from service.originals import Originals
 from service.retrain import RetrainSpec
@@ -39,6 +41,7 @@ class Kept:
         self.database = Database(url)
         schema.upgrade(self.database)
         self.jobs = Jobs(self.database)
+        self.queue = JobQueue(self.database)
         row = CollectionRow(name="c", dimension=2, metric="l2", codec={}, row_count=1_000, seq=1_000, created_at=0.0)
         row.generation_id = 1
         with self.database.writing() as session:
@@ -55,9 +58,9 @@ class Kept:
         return self.jobs.submit_retraining(1, Look(generation, 1_000, drift), time.time() + hours * HOUR)
 
     def end(self, state: JobState, result: Any = None) -> None:
-        claim = self.jobs.claim("runner")
+        claim = self.queue.claim("runner")
         assert claim is not None
-        self.jobs.finish(claim, state, "", result)
+        self.queue.finish(claim, state, "", result)
 
 
 @pytest.fixture

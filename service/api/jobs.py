@@ -6,7 +6,7 @@ from service.api.access import ADMIN, READ
 from service.api.dependencies import CodewellDep
 from service.api.large import LargeRoute
 from service.api.resources import JobList, JobOut, TrainRequest
-from service.jobs import JobKind
+from service.job import JobKind
 from service.planning.wish import PlanSpec
 
 router = APIRouter(tags=["jobs"], route_class=LargeRoute)

@@ -14,7 +14,7 @@ from service.drift import Drift, Freshness
 from service.errors import InvalidInput
 from service.generations import Generation
 from service.index.segment import IndexKind
-from service.jobs import Job, JobState
+from service.job import Job, JobState
 from service.originals import Originals
 from service.retrain import RetrainSpec
 from service.search import Stage
