@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from service.serving import GRACE_SECONDS
 from service.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -21,6 +22,11 @@ def test_our_containers_can_do_little(name: str) -> None:
     service = SERVICES[name]
     assert (service["read_only"], service["init"], service["tmpfs"]) == (True, True, ["/tmp"])  # noqa: S108
     assert (service["cap_drop"], service["security_opt"]) == (["ALL"], ["no-new-privileges:true"])
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_our_containers_have_longer_to_end_than_a_server_takes(name: str) -> None:
+    assert int(SERVICES[name]["stop_grace_period"].removesuffix("s")) >= 2 * GRACE_SECONDS
 
 
 def test_ports_are_published_on_loopback_only() -> None:

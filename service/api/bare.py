@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from service.api import problems, reference
+from service.api.ending import Ending
 from service.api.framing import Framing
 from service.api.headers import SecurityHeaders
 from service.api.hosts import TrustedHosts
@@ -39,5 +40,6 @@ def enclose(app: FastAPI, settings: Settings) -> None:
     if hosts := listed(settings.trusted_hosts):
         app.add_middleware(TrustedHosts, hosts=hosts)
     app.add_middleware(Framing)
+    app.add_middleware(Ending)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(Signals)
