@@ -40,7 +40,6 @@ from models.evaluation import (
     recall,
     top,
 )
-from models.exhaustive import best_rows
 from models.factory import QuantizerConfig
 from models.flat import FlatCodec
 from models.kinds import CodecConfig, Fitted, fit, kind_of, load_codec
@@ -145,7 +144,6 @@ __all__ = [
     "VariationalAutoencoder",
     "VariationalConfig",
     "Vectors",
-    "best_rows",
     "can_draw",
     "cut",
     "cut_config",

@@ -10,7 +10,6 @@ from models.beam import product_type
 from models.blocks import mapped
 from models.device import device_named
 from models.sums import group_sums
-from service.index.exact import exact_search
 
 BEST = device_named("auto")
 DEVICES = list(dict.fromkeys((torch.device("cpu"), BEST)))
@@ -54,23 +53,6 @@ def test_codes_are_the_same_everywhere(device: torch.device) -> None:
     words, targets = (torch.randn(shape, generator=generator) for shape in ((4, 256, 60), (300, 60)))
     tables = Tables.of(words)
     assert torch.equal(searched(targets.to(device), tables.to(device), 6).cpu(), searched(targets, tables, 6))
-
-
-@pytest.mark.parametrize("metric", list(Metric))
-@pytest.mark.parametrize("device", DEVICES, ids=str)
-def test_exact_search_is_the_same_everywhere(
-    device: torch.device, metric: Metric, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    base, queries = grouped(3_000) + 5, grouped(40) + 5  # far from the origin, where squares cancel
-    base[:1_500:500] = base[7]  # ties, which the smaller row wins
-    base[11] = 0
-    blocks = [(np.arange(start, start + 1_000) * 3, base[start : start + 1_000]) for start in (0, 1_000, 2_000)]
-    monkeypatch.setattr("models.exhaustive._cuda", lambda: None)
-    here = exact_search(blocks, queries, 10, metric)
-    monkeypatch.setattr("models.exhaustive._cuda", lambda: device)
-    there = exact_search(blocks, queries, 10, metric)
-    assert (there.rows == here.rows).all()
-    assert (there.scores == here.scores).all()
 
 
 def test_a_training_where_auto_leads_is_as_good_as_on_the_processor() -> None:

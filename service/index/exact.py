@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from models import Metric, Neighbours, Vectors, best_rows, merged, paired_scores, prepared, top
+from models import Metric, Neighbours, Vectors, merged, paired_scores, prepared, score_matrix, top
 
 BLOCK_NUMBERS = 4_000_000
 """Numbers of candidates' vectors held at once: 16 MB."""
@@ -21,7 +21,7 @@ def exact_search(
         if not len(rows):
             continue
         # The product's rounding is enough to choose a few more than k; those are scored again term by term.
-        near = best_rows(queries, vectors, min(2 * k, len(rows)), metric)
+        near = top(score_matrix(queries, vectors, metric), np.arange(len(rows)), min(2 * k, len(rows))).rows
         size = max(1, BLOCK_NUMBERS // near[0].size // vectors.shape[1])
         scores = np.concatenate(
             [
