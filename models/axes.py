@@ -9,7 +9,7 @@ def principal_axes(products: Tensor) -> tuple[Tensor, Tensor]:
     1901).
 
     LAPACK's divide and conquer in single precision may give up where many eigenvalues are equal, as those of
-    coordinates that are always zero are; in double precision it does not.
+    coordinates that are always zero are; in double precision it did not where that was seen.
     """
     try:
         values, axes = torch.linalg.eigh(products)

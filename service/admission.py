@@ -1,4 +1,6 @@
-"""Whether a job may begin: what it needs of its collection, and what must not be under way. Knows no process."""
+"""Whether a job may begin: what it needs of its collection, and what must not be under way; and its row. Knows no
+process.
+"""
 
 import time
 import uuid
@@ -122,8 +124,12 @@ def _active(session: Session, row: CollectionRow, kinds: Collection[JobKind]) ->
     return session.scalars(own).first()
 
 
-def kept(session: Session, row: CollectionRow, generation_id: int | None) -> int:
-    """The generation to go back to."""
+def kept_generation(session: Session, row: CollectionRow, generation_id: int | None) -> int:
+    """The generation to go back to: the one of that id, or the one that was published last before this one.
+
+    Raises:
+        NotKept; GenerationNotFound
+    """
     own = select(GenerationRow).where(GenerationRow.collection_id == row.id)
     if generation_id is None:
         kept = own.where(GenerationRow.state == GenerationState.KEPT)

@@ -20,7 +20,7 @@ CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 600.0
 """A batch of long texts takes a slow machine minutes to encode."""
 RETRIES = 5
-"""Times that an ingest is sent again after a 503: nothing of it was kept."""
+"""Times that an ingest is sent again after a 503, of which nothing was kept."""
 LONGEST_BODY = 200
 """Characters that are shown of an answer that is not JSON."""
 

@@ -467,6 +467,13 @@ class EngineAway(EngineRefused):
     title = "Engine away"
 
 
+class CutOff(CodewellError):
+    """The server ended while it worked on this: it may have been done or not. Of a 503 nothing was kept."""
+
+    status = 500
+    title = "Cut off"
+
+
 class Unavailable(CodewellError):
     """The server cannot do it now and may in `retry_after` seconds."""
 

@@ -7,7 +7,6 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service import admission
-from service.admission import FEWEST_ITEMS, FEWEST_PLANNED
 from service.drift import Look
 from service.errors import CollectionNotFound, JobNotFound, OriginalsDropped, PictureNotFound, TooFewItems
 from service.job import PUBLISHING, Job, JobKind, JobState
@@ -36,10 +35,10 @@ class Jobs:
             row = store.find_collection(session, collection, lock=True)
             if row is None:
                 raise CollectionNotFound(collection, field="collection")
-            if row.row_count < FEWEST_ITEMS:
+            if row.row_count < admission.FEWEST_ITEMS:
                 raise TooFewItems(
-                    f"the collection has {row.row_count} items; training needs {FEWEST_ITEMS}, and exact search "
-                    "serves fewer",
+                    f"the collection has {row.row_count} items; training needs {admission.FEWEST_ITEMS}, and exact "
+                    "search serves fewer",
                     field="collection",
                 )
             if row.originals == Originals.DROP and row.generation_id is not None:
@@ -61,7 +60,7 @@ class Jobs:
             row = store.find_collection(session, collection, lock=True)
             if row is None:
                 raise CollectionNotFound(collection, field="collection")
-            if row.row_count < FEWEST_PLANNED:
+            if row.row_count < admission.FEWEST_PLANNED:
                 raise TooFewItems(admission.few(row.row_count), field="collection")
             admission.check_idle(session, row, (JobKind.PLAN,))
             return Job.of(admission.queued(session, row, JobKind.PLAN, parameters), row.name)
@@ -76,7 +75,7 @@ class Jobs:
             row = store.find_collection(session, collection, lock=True)
             if row is None:
                 raise CollectionNotFound(collection, field="collection")
-            wanted = admission.kept(session, row, generation_id)
+            wanted = admission.kept_generation(session, row, generation_id)
             admission.check_idle(session, row, PUBLISHING)
             parameters = {"generation": wanted, "before": row.generation_id}
             return Job.of(admission.queued(session, row, JobKind.ROLLBACK, parameters), row.name)
@@ -102,7 +101,7 @@ class Jobs:
         """Queues the first training of every collection that has grown to `train_at` items and never had one."""
         untrained = select(CollectionRow).where(
             CollectionRow.generation_id.is_(None),
-            CollectionRow.row_count >= max(train_at, FEWEST_ITEMS),
+            CollectionRow.row_count >= max(train_at, admission.FEWEST_ITEMS),
             ~admission.had_training(CollectionRow.id),
         )
         with self._database.reading() as session:

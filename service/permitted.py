@@ -203,9 +203,13 @@ class Permitted:
     def losses(
         self, collection: Collection, kind: IndexKind, wanted: Filter | None, queries: int, seconds: float
     ) -> dict[str, Any]:
-        """Where a collection, opened for this caller, loses recall; the metrics are told, if of all its items."""
+        """Where a collection, opened for this caller, loses recall.
+
+        The metrics are told where all items were looked at: what a filter or too little time leaves out would make a
+        curve of samples, not of the collection.
+        """
         told = collection.losses(kind, wanted, queries, seconds, self.settings.max_oversample)
-        if wanted is None:
+        if wanted is None and not told["items_left_out"]:
             self._metrics.sampled(collection.name, told["generation"], kind, told["recall@10"]["value"], told["lost"])
         return told
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ from prometheus_client import Metric as Family
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 from sqlalchemy import func, select
 
 from service.errors import CodewellError
@@ -26,10 +27,9 @@ APPLIED, BEHIND, POLLED = (
 )
 OF_VIEWS = (APPLIED, BEHIND, "codewell_view_ram_bytes", "codewell_view_mapped_bytes")
 OF_CODECS = ("codewell_drift_status", "codewell_drift_shift", "codewell_code_spread")
+"""Of these no series is told whose collection was deleted: a process cannot take one back."""
 SAMPLED = "codewell_recall_sample_ratio"
-"""Of these no series is told whose collection was deleted, or of SAMPLED, whose generation is not the published one any
-more: a process cannot take a series back.
-"""
+"""Of this only those of published generations, whose ids are no labels then."""
 
 
 class Held(NamedTuple):
@@ -80,12 +80,8 @@ class Scrape(Collector):
         for family in families:
             if family.name in OF_VIEWS + OF_CODECS and published is not None:
                 family.samples = [sample for sample in family.samples if sample.labels["collection"] in published]
-            if family.name == SAMPLED and published is not None:
-                family.samples = [
-                    sample
-                    for sample in family.samples
-                    if published.get(sample.labels["collection"]) == sample.labels["generation"]
-                ]
+            if family.name == SAMPLED:
+                family.samples = list(_current(family.samples, published or {}))
             if family.name in OF_CODECS:
                 family.samples = [sample for sample in family.samples if not math.isnan(sample.value)]
             if family.name in OF_VIEWS[:2]:
@@ -116,6 +112,14 @@ class Scrape(Collector):
         except CodewellError:
             return None
         return Told(collections, held, jobs, waiting)
+
+
+def _current(samples: Iterable[Sample], published: Mapping[str, str]) -> Iterator[Sample]:
+    """Samples of the generations that collections have now."""
+    for sample in samples:
+        labels = dict(sample.labels)
+        if published.get(labels["collection"]) == labels.pop("generation"):
+            yield sample._replace(labels=labels)
 
 
 def _of_database(told: Told) -> Iterator[Family]:

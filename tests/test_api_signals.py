@@ -105,7 +105,6 @@ def test_every_name_is_in_prometheus_s_form_and_in_the_table_of_the_docs(server:
         } | {
             "view",
             "index",
-            "generation",
             "of",
             "figure",
             "k",

@@ -25,7 +25,7 @@ def test_our_containers_can_do_little(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_our_containers_have_longer_to_end_than_a_server_takes(name: str) -> None:
+def test_our_containers_have_longer_to_end_than_a_server_waits(name: str) -> None:
     assert int(SERVICES[name]["stop_grace_period"].removesuffix("s")) >= 2 * GRACE_SECONDS
 
 

@@ -5,11 +5,11 @@ import asyncio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.problems import problem
-from service.errors import Unavailable
+from service.errors import CutOff
 
 
 class Ending:
-    """ASGI middleware: answers 503 to a request that is cancelled before its answer began.
+    """ASGI middleware: answers a request that is cancelled before its answer began.
 
     Only a server that ends cancels requests, when their time of grace is over. What a thread does for one is not
     stopped by that, so that nobody can say whether it was done.
@@ -32,7 +32,6 @@ class Ending:
         except asyncio.CancelledError:
             if begun:
                 raise
-            late = "the server ends, and this took longer than it waits; it may have been done or not: send it again"
-            refusal = problem(Unavailable(late))
+            refusal = problem(CutOff("the server ended before this was; it may have been done or not"))
             refusal.headers["Connection"] = "close"
             await refusal(scope, receive, send)
