@@ -79,6 +79,13 @@ def test_a_scrape_says_what_the_database_and_the_views_say(tmp_path: Path) -> No
     assert told['view_mapped_bytes{collection="c"}'] == mapped.base.scan.ram_bytes + mapped.base.rows.nbytes > 0
     assert told['view_ram_bytes{collection="c",view="codes"}'] == mapped.ram_bytes - mapped.mapped_bytes
     assert told["webhook_waiting"] == 0
+    for generation in (mapped.generation_id or 0, 10**6):
+        codewell.metrics.sampled("c", generation, "faiss", 0.9, {"codec": 0.06, "shortlist": 0.04, "filter": 0})
+    sampled = {series: value for series, value in scraped(codewell).items() if series.startswith("recall_sample")}
+    parts = {"found": 0.9, "codec": 0.06, "shortlist": 0.04}
+    assert sampled == {
+        f'recall_sample_ratio{{collection="c",index="faiss",of="{of}"}}': value for of, value in parts.items()
+    }
     codewell.notices.wanted = True
     assert scraped(codewell)["webhook_waiting"] == 0
     codewell.jobs.cancel(codewell.jobs.submit_plan("c", {}).id)
@@ -93,8 +100,10 @@ def test_a_scrape_says_what_the_database_and_the_views_say(tmp_path: Path) -> No
 def test_what_was_counted_is_told_while_the_database_is_away(tmp_path: Path) -> None:
     codewell = Codewell(Settings(data_dir=tmp_path, database_url="postgresql://me@127.0.0.1:1/x"))
     codewell.metrics.request("GET", "/livez", 200, 0.004)
+    codewell.metrics.sampled("c", 1, "faiss", 0.9, {"codec": 0.06, "shortlist": 0.04})
     told = scraped(codewell)
     assert told["database_up"] == 0
+    assert not [series for series in told if series.startswith("recall_sample")], "whose generation is not known"
     assert told['http_requests_total{method="GET",route="/livez",status="200"}'] == 1
     assert told['http_request_duration_seconds_bucket{le="0.005",method="GET",route="/livez"}'] == 1
     assert "collections" not in told
