@@ -263,9 +263,7 @@ class Catalog:
             CollectionNotFound, OriginalsDropped
         """
         with self._database.writing() as session:
-            row = store.find_collection(session, name, lock=True)
-            if row is None:
-                raise CollectionNotFound(name, field="collection")
+            row = store.found_collection(session, name, lock=True)
             if retrain is not None:
                 retrain.check(Originals(row.originals))
             row.retrain = None if retrain is None else retrain.stored()
@@ -277,9 +275,7 @@ class Catalog:
             CollectionNotFound
         """
         with self._database.writing() as session:
-            row = store.find_collection(session, name, lock=True)
-            if row is None:
-                raise CollectionNotFound(name, field="collection")
+            row = store.found_collection(session, name, lock=True)
             queries.set_logged(row, log_queries)
 
     def logged(self) -> dict[int, int]:

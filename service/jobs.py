@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from service import admission
 from service.drift import Look
-from service.errors import CollectionNotFound, JobNotFound, OriginalsDropped, PictureNotFound, TooFewItems
+from service.errors import JobNotFound, OriginalsDropped, PictureNotFound, TooFewItems
 from service.job import PUBLISHING, Job, JobKind, JobState
 from service.job_queue import end
 from service.notices import Notices
@@ -32,9 +32,7 @@ class Jobs:
             CollectionNotFound; TooFewItems; OriginalsDropped; Conflict: one is queued or running for the collection.
         """
         with self._database.writing() as session:
-            row = store.find_collection(session, collection, lock=True)
-            if row is None:
-                raise CollectionNotFound(collection, field="collection")
+            row = store.found_collection(session, collection, lock=True)
             if row.row_count < admission.FEWEST_ITEMS:
                 raise TooFewItems(
                     f"the collection has {row.row_count} items; training needs {admission.FEWEST_ITEMS}, and exact "
@@ -57,9 +55,7 @@ class Jobs:
             CollectionNotFound; TooFewItems; Conflict: one is queued or running for the collection.
         """
         with self._database.writing() as session:
-            row = store.find_collection(session, collection, lock=True)
-            if row is None:
-                raise CollectionNotFound(collection, field="collection")
+            row = store.found_collection(session, collection, lock=True)
             if row.row_count < admission.FEWEST_PLANNED:
                 raise TooFewItems(admission.few(row.row_count), field="collection")
             admission.check_idle(session, row, (JobKind.PLAN,))
@@ -72,9 +68,7 @@ class Jobs:
             CollectionNotFound; GenerationNotFound; NotKept; Conflict: a job is queued or running for the collection.
         """
         with self._database.writing() as session:
-            row = store.find_collection(session, collection, lock=True)
-            if row is None:
-                raise CollectionNotFound(collection, field="collection")
+            row = store.found_collection(session, collection, lock=True)
             wanted = admission.kept_generation(session, row, generation_id)
             admission.check_idle(session, row, PUBLISHING)
             parameters = {"generation": wanted, "before": row.generation_id}
@@ -89,9 +83,7 @@ class Jobs:
             Conflict: the codec is chosen by plans, or a job is queued or running for the collection.
         """
         with self._database.writing() as session:
-            row = store.find_collection(session, collection, lock=True)
-            if row is None:
-                raise CollectionNotFound(collection, field="collection")
+            row = store.found_collection(session, collection, lock=True)
             admission.check_can_be_cut(session, row, size)
             admission.check_idle(session, row, PUBLISHING)
             parameters = {"generation": row.generation_id, "bytes": size}

@@ -165,13 +165,13 @@ def find_collection(session: Session, name: str, *, lock: bool = False) -> Colle
     return session.scalars(statement.with_for_update() if lock else statement).first()
 
 
-def found_collection(session: Session, name: str) -> CollectionRow:
+def found_collection(session: Session, name: str, *, lock: bool = False) -> CollectionRow:
     """As `find_collection`, where it must be there.
 
     Raises:
         CollectionNotFound
     """
-    row = find_collection(session, name)
+    row = find_collection(session, name, lock=lock)
     if row is None:
         raise CollectionNotFound(name, field="collection")
     return row
