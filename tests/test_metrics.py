@@ -79,8 +79,8 @@ def test_a_scrape_says_what_the_database_and_the_views_say(tmp_path: Path) -> No
     assert told['view_mapped_bytes{collection="c"}'] == mapped.base.scan.ram_bytes + mapped.base.rows.nbytes > 0
     assert told['view_ram_bytes{collection="c",view="codes"}'] == mapped.ram_bytes - mapped.mapped_bytes
     assert told["webhook_waiting"] == 0
-    for generation in (mapped.generation_id or 0, 10**6):
-        codewell.metrics.sampled("c", generation, "faiss", 0.9, {"codec": 0.06, "shortlist": 0.04, "filter": 0})
+    for measured in (mapped.generation_id or 0, 10**6):
+        codewell.metrics.sampled("c", measured, "faiss", 0.9, {"codec": 0.06, "shortlist": 0.04, "filter": 0})
     sampled = {series: value for series, value in scraped(codewell).items() if series.startswith("recall_sample")}
     parts = {"found": 0.9, "codec": 0.06, "shortlist": 0.04}
     assert sampled == {
