@@ -201,7 +201,8 @@ def train(
         ),
     ] = None,
     max_bytes: Annotated[
-        int | None, typer.Option(min=1, help="Most bytes of a code that the contract allows; --bytes, where not given.")
+        int | None,
+        typer.Option(min=1, help="Most bytes that the contract allows a code; also --bytes, but where a plan chooses."),
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the vectors, at most.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Ends training after this long.")] = None,
@@ -237,12 +238,11 @@ def train(
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--contract") from error
     body |= {"contract": wanted} if wanted else {}
-    size = size or max_bytes
     with connected(url) as client:
         if factory is not None:
             body["codec"] = {"kind": "faiss", "factory": factory}
-        elif kind is not None or size is not None:
-            body["codec"] = asked_codec(client.collection(collection)["codec"], kind, size)
+        elif (codec := asked_codec(client.collection(collection)["codec"], kind, size, max_bytes)) is not None:
+            body["codec"] = codec
         job = begun(client, collection, body)
         if no_wait:
             typer.echo(job["id"])

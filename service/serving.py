@@ -1,6 +1,5 @@
 """Runs the HTTP server: a socket, a log, an orderly end. Knows no command line and no route."""
 
-import ctypes
 import errno
 import logging.config
 import multiprocessing
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from service.client import is_loopback
 from service.cluster.placement import Placement
+from service.heaps import keep_trimmed, share_heaps
 from service.log import log_config
 from service.settings import Settings
 
@@ -35,17 +35,6 @@ HANGING_SECONDS = 20
 """A worker that does not answer its supervisor for so long is replaced; one that dies while it is asked, no sooner."""
 GRACE_SECONDS = 10
 """Requests get this long to end after Ctrl-C or SIGTERM."""
-ALLOCATOR = (
-    # Heaps for all threads together: each would get one of its own, up to eight a core, and each keeps what was freed.
-    ("MALLOC_ARENA_MAX", -8, 2),
-    # What is larger stands in pages of its own, such as 4.3 MB or more that MKL has for each thread that encodes and
-    # hardly touches. Once one was freed, glibc would take the next from a heap: what it leaves there when its thread
-    # ends is cut up for small things, the one after stands above them, and heaps grow.
-    ("MALLOC_MMAP_THRESHOLD_", -3, 4 * 1024 * 1024),
-    # What is free at a heap's end goes back to the system when it is more, and to take it again costs time.
-    ("MALLOC_TRIM_THRESHOLD_", -1, 32 * 1024 * 1024),
-)
-"""Of glibc: the variable that goes before, what mallopt calls it, and bytes or how many."""
 
 
 class CannotServe(Exception):
@@ -95,16 +84,6 @@ def share_cores(settings: Settings) -> None:
     """
     if settings.threads or "OMP_NUM_THREADS" not in os.environ:
         os.environ["OMP_NUM_THREADS"] = str(settings.cores_each)
-
-
-def share_heaps() -> None:
-    """Sets glibc's allocator to what a server of many threads needs to stay as large as it is: see ALLOCATOR."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is None:  # other C libraries, such as musl, have neither the function nor such heaps
-        return
-    for name, number, value in ALLOCATOR:
-        if name not in os.environ:
-            mallopt(number, value)
 
 
 def _logged(said: str) -> None:
@@ -189,6 +168,7 @@ def _config(settings: Settings, folder: Path | None, placement: Placement | None
 def _application(settings: Settings, folder: Path | None, placement: Placement | None) -> "FastAPI":
     """Called in the process that serves; a worker ends with its supervisor, however that ends."""
     share_heaps()
+    keep_trimmed()
     supervisor = multiprocessing.parent_process()
     if supervisor is not None:
 

@@ -85,8 +85,12 @@ class Settings(BaseSettings):
     webhook_secret_file: Path | None = Field(
         None, description="File of that secret, such as a container's secret, instead of it"
     )
-    threads: int = Field(0, ge=0, description="Threads for training and text encoding; 0 means one a core")
-    concurrent_searches: int = Field(0, ge=0, description="Searches computed at the same time; 0 means one a core")
+    threads: int = Field(0, ge=0, description="Threads for trainings, encoding and searches; 0 means one a core")
+    concurrent_searches: int = Field(
+        0,
+        ge=0,
+        description="Searches computed at the same time; 0: the cores, or CODEWELL_THREADS, shared out among workers",
+    )
     concurrent_requests: int = Field(
         16, ge=1, description="Requests worked on at the same time: so many searches, streams and others each"
     )
@@ -155,7 +159,9 @@ class Settings(BaseSettings):
         description="Strings, lists and objects in one JSON body or line, counted by quotes and brackets",
     )
     max_items: int = Field(10_000, ge=1, description="Items or ids in one request; a streamed ingest has no limit")
-    max_queries: int = Field(10_000, ge=1, description="Queries in one request; a streamed search has no limit")
+    max_queries: int = Field(
+        10_000, ge=1, description="Queries in one request; a streamed search may have more, as long as its body"
+    )
     max_text_chars: int = Field(1_000_000, ge=1, description="Longest text of an item or query")
     max_chunks: int = Field(
         50_000, ge=1, description="Chunks that the texts of one request may have together, where texts are cut"

@@ -19,8 +19,14 @@ ACTIVE = ("queued", "running")
 Job = Mapping[str, Any]
 
 
-def asked_codec(own: Mapping[str, Any], kind: str | None, size: int | None) -> dict[str, Any]:
-    """The codec of a training: the collection's own, or another kind with its defaults, in as many bytes as asked."""
+def asked_codec(own: Mapping[str, Any], kind: str | None, size: int | None, most: int | None) -> dict[str, Any] | None:
+    """The codec of a training: the collection's own, or another kind with its defaults, in as many bytes as asked, or
+    else as the contract allows at most. None is the collection's own as it is: also where only the contract has bytes,
+    and a plan chooses, or FAISS's factory says its own.
+    """
+    if kind is None and size is None and (most is None or own["kind"] in ("auto", "faiss")):
+        return None
+    size = size or most
     if own["kind"] == "auto":
         own = {"kind": "dense"}
     if kind is not None and kind != own["kind"]:

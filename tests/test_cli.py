@@ -19,6 +19,7 @@ import pytest
 from service import serving
 from service.settings import Settings
 from service.upload import Source, UnreadableFile
+from service.watch import asked_codec
 from tests.conftest import Server, clustered
 
 CODEWELL = [sys.executable, "-m", "service.cli"]
@@ -363,3 +364,28 @@ def wait(until: Callable[[], bool]) -> None:
     while not until():
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+DENSE = {"kind": "dense", "latents": 8, "latent_type": "int8", "decoder_hidden": [16]}
+PQ = {"kind": "faiss", "factory": "PQ8x8"}
+
+
+@pytest.mark.parametrize(
+    ("own", "kind", "size", "most", "asked"),
+    [
+        (DENSE, None, None, None, None),
+        (DENSE, None, 4, None, {"kind": "dense", "decoder_hidden": [16], "bytes": 4}),
+        (DENSE, None, None, 4, {"kind": "dense", "decoder_hidden": [16], "bytes": 4}),
+        (DENSE, "residual", None, 4, {"kind": "residual", "bytes": 4}),
+        (DENSE, "residual", 3, 4, {"kind": "residual", "bytes": 3}),
+        ({"kind": "sparse", "latents": 64, "k": 8}, None, 12, None, {"kind": "sparse", "latents": 64, "bytes": 12}),
+        ({"kind": "auto"}, None, None, 4, None),
+        ({"kind": "auto"}, None, 4, None, {"kind": "dense", "bytes": 4}),
+        (PQ, None, None, 4, None),
+        (PQ, "binary", None, 4, {"kind": "binary", "bytes": 4}),
+    ],
+)
+def test_a_training_asks_for_the_collection_s_own_codec_but_for_what_was_named(
+    own: Any, kind: str | None, size: int | None, most: int | None, asked: Any
+) -> None:
+    assert asked_codec(own, kind, size, most) == asked

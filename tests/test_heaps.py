@@ -11,7 +11,7 @@ import pytest
 
 COUNTED = """
 import ctypes, sys, threading
-from service.serving import share_heaps
+from service.heaps import share_heaps
 
 share_heaps()
 libc = ctypes.CDLL(None)
@@ -43,7 +43,7 @@ def test_threads_share_two_heaps_or_as_many_as_the_environment_says(given: dict[
 USED = """
 import ctypes, json, resource
 from pathlib import Path
-from service.serving import share_heaps
+from service.heaps import share_heaps
 
 share_heaps()
 libc = ctypes.CDLL(None)
@@ -61,7 +61,7 @@ def resident() -> float:
 
 libc.free(used(5_000_000))  # from now on glibc by itself would take such a size from a heap
 before = resident()
-blocks = [(used(5_000_000), used(1_000))[0] for _ in range(20)]  # the small ones stay, each above a large one
+blocks = [(used(5_000_000), used(100_000))[0] for _ in range(20)]  # the small ones stay, each above a large one
 [libc.free(block) for block in blocks]
 kept = resident() - before
 
@@ -83,6 +83,41 @@ def test_what_is_large_goes_back_to_the_system_and_what_is_smaller_is_used_again
 def test_a_threshold_in_the_environment_goes_before() -> None:
     kept, _ = measured({"MALLOC_MMAP_THRESHOLD_": "30000000"})
     assert kept > 90  # the holes are in the heap
+
+
+TRIMMED = """
+import ctypes, resource, time
+from service.heaps import keep_trimmed, share_heaps
+
+share_heaps()
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.free.argtypes = [ctypes.c_void_p]
+libc.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
+
+def resident() -> float:
+    return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize() / 1e6
+
+before, blocks = resident(), []
+for number in range(2_000):  # every second one stays: no page at the heap's end is free
+    blocks.append(libc.malloc(ctypes.c_size_t(50_000)))
+    libc.memset(blocks[-1], 1, 50_000)
+[libc.free(block) for block in blocks[::2]]
+print(resident() - before)
+keep_trimmed(0.05)
+end = time.monotonic() + 20
+while resident() - before > 70 and time.monotonic() < end:
+    time.sleep(0.05)
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has such heaps")
+def test_what_is_free_between_what_is_used_goes_back_too() -> None:
+    told = subprocess.run([sys.executable, "-c", TRIMMED], capture_output=True, text=True, check=True)
+    kept, trimmed = map(float, told.stdout.split())
+    assert kept > 90  # MB of 100
+    assert trimmed < 70
 
 
 def measured(given: dict[str, str]) -> list[float]:
