@@ -77,7 +77,7 @@ class Settings(BaseSettings):
     webhook_url: str | None = Field(
         None,
         description="URL that is told by POST how jobs ended and which collections drift, such as "
-        "`https://ops.example/codewell`",
+        "`https://ops.example/codewell`; needs the secret",
     )
     webhook_secret: SecretStr | None = Field(
         None, description="What these requests are signed by: `whsec_` and base64, or a text of 24 bytes or more"
