@@ -235,6 +235,12 @@ def test_nobody_waits_for_ever(attacked: Attacked, name: str) -> None:
         problem(post_raw(attacked, "/search", content), 422, name, "less than or equal to")
 
 
+def test_no_database_is_asked_for_a_generation_that_it_has_no_number_for(attacked: Attacked) -> None:
+    for digits in ("0" * 19, "0" * 400):
+        content = f'{{"generation": 1{digits}}}'.encode()
+        problem(post_raw(attacked, "/collections/c/rollback", content), 422, "generation", "less than or equal to")
+
+
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "gzip, identity"])
 @pytest.mark.parametrize("media", ["application/json", NDJSON])
 def test_a_compressed_body_is_not_expanded(attacked: Attacked, encoding: str, media: str) -> None:

@@ -23,9 +23,9 @@ pytestmark = [
 ]
 WORDS = ["otter", "river", "fish", "violin", "bow", "string", "trout", "spots", "wren", "bird", "hedge", "song"]
 ITEMS = 300
-NO_BODY_MADE = {"POST /ingest/stream", "POST /search/stream"}
+NOT_REACHED = {"POST /collections/{name}/decode", "GET /jobs/{job_id}/pictures/{name}"}
+"""No code of the right length is drawn, and no picture here."""
 CONFIG = """
-headers = {{ Authorization = "Bearer {key}" }}
 continue-on-failure = true
 request-timeout = 60
 [dictionaries.collections]
@@ -33,27 +33,27 @@ values = ["words", "numbers"]
 [dictionaries.items]
 values = ["1", "2", "3"]
 [parameters]
-"path.name" = {{ dictionary = "collections", probability = 0.8 }}
-"path.item_id" = {{ dictionary = "items", probability = 0.8 }}
-"query.collection" = {{ dictionary = "collections", probability = 0.8 }}
-"body.collection" = {{ dictionary = "collections", probability = 0.8 }}
+"path.name" = { dictionary = "collections", probability = 0.8 }
+"path.item_id" = { dictionary = "items", probability = 0.8 }
+"query.collection" = { dictionary = "collections", probability = 0.8 }
+"body.collection" = { dictionary = "collections", probability = 0.8 }
 [[operations]]
-include-name = "DELETE /collections/{{name}}"
+include-name = "DELETE /collections/{name}"
 [operations.parameters]
 "path.name" = "spare"
 """
 
 
-def filled(server: Server) -> str:
-    """Two collections with codecs, one of words and one of vectors, and one to delete; the key that reaches them."""
+def fill(server: Server) -> None:
+    """Two collections with codecs, one of words and one of vectors, and one to delete."""
     texts = [" ".join(WORDS[(n * step) % len(WORDS)] for step in (1, 3, 5, 7)) for n in range(1, ITEMS + 1)]
     words = [{"id": str(n), "text": text, "metadata": {"n": n}} for n, text in enumerate(texts)]
     numbers = [{"id": str(n), "vector": vector.tolist()} for n, vector in enumerate(clustered(ITEMS, 8))]
     server.post("/collections", {"name": "spare", "dimension": 8}, 201)
     for name, items, codec in (("words", words, {"kind": "sparse"}), ("numbers", numbers, {"bytes": 4})):
         server.post("/ingest", {"collection": name, "items": items})
-        server.trained(name, codec=codec, training={"epochs": 1})
-    return str(server.post("/keys", {"name": "schemathesis", "scope": "admin"}, 201)["key"])
+        for seed in (1, 2):  # the second, so that there is a way back
+            server.trained(name, codec=codec, training={"epochs": 1, "seed": seed})
 
 
 def answered(report: Path) -> dict[str, Counter[int]]:
@@ -71,10 +71,12 @@ def answered(report: Path) -> dict[str, Counter[int]]:
 
 
 def test_no_request_is_answered_by_an_error_of_the_server(new_server: Callable[..., Server], tmp_path: Path) -> None:
-    server = new_server(TFIDF_DIMENSION="64", SEARCH_MS="60000", PLAN_MINUTES="0.05")
+    # Without keys, or it would find its own and delete it: what comes after that is answered 401.
+    server = new_server(AUTH="off", TFIDF_DIMENSION="64", SEARCH_MS="60000", PLAN_MINUTES="0.05")
     document = server.get("/openapi.json")
+    fill(server)
     config = tmp_path / "schemathesis.toml"
-    config.write_text(CONFIG.format(key=filled(server)))
+    config.write_text(CONFIG)
     examples = os.environ.get("CODEWELL_EXAMPLES", "30")
     run = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(config), "run", f"{server.url}/openapi.json"]
     run += ["--checks", "not_a_server_error", "--max-examples", examples, "--seed", "1", "--no-color"]
@@ -91,4 +93,4 @@ def test_no_request_is_answered_by_an_error_of_the_server(new_server: Callable[.
     assert not broken, done.stdout[-4_000:]
     assert "Traceback" not in server.log.read_text()
     reached = {operation for operation in operations if any(status < 300 for status in seen[operation])}
-    assert operations - reached <= NO_BODY_MADE, "which must answer something well"
+    assert operations - reached <= NOT_REACHED, "which must answer something well"

@@ -343,5 +343,5 @@ class RollbackRequest(Strict):
     """Where to go back to."""
 
     generation: int | None = Field(
-        None, ge=1, description="One that is kept; without it, the one published last before"
+        None, ge=1, le=2**63 - 1, description="One that is kept; without it, the one published last before"
     )
