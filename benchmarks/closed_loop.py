@@ -6,8 +6,9 @@ made before, and of an answer it looks for the end. One asyncio process for all 
 
 import asyncio
 import re
+import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -59,6 +60,40 @@ def asked(port: int, requests: Sequence[bytes], clients: int, seconds: float = 0
         RuntimeError: an answer is no success, or a connection was closed.
     """
     return asyncio.run(_asked(port, _Run(requests, clients, seconds, least)))
+
+
+class Line:
+    """One connection, asked when its owner likes."""
+
+    def __init__(self, port: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port))
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def ask(self, request: bytes) -> bytes:
+        """The body of the answer.
+
+        Raises:
+            RuntimeError: it is no success. ConnectionError: it did not come whole.
+        """
+        self._socket.sendall(request)
+        came = self._more(b"", lambda came: HEAD_END in came)
+        head, _, body = came.partition(HEAD_END)
+        size = LENGTH.search(head + HEAD_END)
+        body = self._more(body, lambda body: size is not None and len(body) >= int(size[1]))
+        if b" 200 " not in head.partition(b"\r\n")[0]:
+            raise RuntimeError(f"{head.decode()} {body.decode()}")
+        return body
+
+    def _more(self, came: bytes, enough: Callable[[bytes], bool]) -> bytes:
+        while not enough(came):
+            if not (part := self._socket.recv(65_536)):
+                raise ConnectionError("the server closed the connection")
+            came += part
+        return came
+
+    def close(self) -> None:
+        """Closes it."""
+        self._socket.close()
 
 
 def sliced(found: Asked, slices: int) -> list[Slice]:

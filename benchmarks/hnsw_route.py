@@ -8,6 +8,7 @@ FAISS's index is read into the process. pgvector's table `items` is asked by pre
 import argparse
 import base64
 import os
+import socket
 from collections.abc import Callable
 from threading import local
 from typing import Any
@@ -17,8 +18,10 @@ import uvicorn
 from fastapi import FastAPI
 from numpy.typing import NDArray
 from pydantic import BaseModel
+from uvicorn.supervisors import Multiprocess
 
 SOURCE = "HNSW_ROUTE_SOURCE"
+BACKLOG = 2048
 Find = Callable[[NDArray[np.float32], int, int], list[tuple[int, float]]]
 """(D,) to k pairs of item and score, by an index that looks at `ef` candidates."""
 
@@ -99,14 +102,18 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     given = parser.parse_args()
     os.environ[SOURCE] = given.source
-    uvicorn.run(
-        "benchmarks.hnsw_route:create_app",
-        factory=True,
-        port=given.port,
-        workers=given.workers,
-        log_level="error",
-        access_log=False,
+    config = uvicorn.Config(
+        "benchmarks.hnsw_route:create_app", factory=True, workers=given.workers, log_level="error", access_log=False
     )
+    # Workers would inherit a socket that does not say it is TCP's, and asyncio then waits 40 ms with every answer.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", given.port))
+        listener.listen(BACKLOG)
+        if given.workers > 1:
+            Multiprocess(config, [listener]).run()
+        else:
+            uvicorn.Server(config).run([listener])
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ from models.evaluation import (
     recall,
     top,
 )
+from models.exhaustive import near_rows
 from models.factory import QuantizerConfig
 from models.flat import FlatCodec
 from models.kinds import CodecConfig, Fitted, fit, kind_of, load_codec
@@ -159,6 +160,7 @@ __all__ = [
     "kind_of",
     "load_codec",
     "merged",
+    "near_rows",
     "normalized",
     "paired_scores",
     "prepared",

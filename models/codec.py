@@ -69,7 +69,8 @@ class Codec(ABC):
     threads: int = 1
     """That a kind with much to compute may take for encoding: a job sets it, while requests share the cores already."""
     device: str = "cpu"
-    """Where such a kind encodes: "auto", which a job sets, is CUDA where there is one. Codes are the same."""
+    """Where such a kind encodes, and true neighbours are looked for: "auto", which a job sets, is CUDA where there is
+    one. Codes and neighbours are the same."""
 
     def encode(self, vectors: Vectors) -> Codes:
         """(n, D) float32 to (n, code_bytes) uint8.

@@ -188,9 +188,7 @@ class Collection(Examiner):
             filters = self._newest_filters()
         with profile.stage("database"), self._database.writing() as session:
             row = self._row(session, lock=True)
-            if filters.applied_seq < row.floor_seq:
-                raise Unavailable("the log was cut meanwhile; try again")
-            rows = self._filters.advanced(session, filters).rows(wanted)
+            rows = self._chosen(session, row, filters, wanted)
             items = store.items_by_row(session, self.id, rows.tolist())
             store.delete_items(session, row, [item.item_id for item in items.values()])
             seq = row.seq

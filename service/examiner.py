@@ -135,7 +135,10 @@ class Examiner(Searcher):
         view = self._trained()
         if self.originals is Originals.DROP:
             raise OriginalsDropped("without the vectors nobody knows the true neighbours", field="collection")
-        chosen = None if wanted is None else self._only(view, wanted, Profile())
+        chosen = None
+        if wanted is not None:
+            view, aligned = self._aligned(view, filters=True)
+            chosen = self._only(view, aligned, wanted, Profile())
         rows = (view if chosen is None else chosen).live_rows()
         if len(rows) < FEWEST:
             raise TooFewItems(f"{len(rows)} items are too few to lose any of; {FEWEST} is the least", field="filter")

@@ -33,7 +33,7 @@ class JobQueue:
     def claim(self, owner: str) -> Claim | None:
         """Takes the oldest queued job and marks it running under `owner`; none where there is none.
 
-        A job that has been cut off three times is failed: it may be what kills the server.
+        A job that has been cut off three times is failed: it may be what memory is short by.
         """
         oldest = select(JobRow).where(JobRow.state == JobState.QUEUED).order_by(JobRow.created_at).limit(1)
         with self._database.reading() as session:  # the usual look finds nothing, and needs no write lock for it
@@ -44,7 +44,7 @@ class JobQueue:
             if job is None:
                 return None
             if job.crashes >= MOST_CRASHES:
-                job.message = f"the server was cut off {job.crashes} times while this job ran; was memory short?"
+                job.message = f"it was cut off {job.crashes} times, alone or with its server; was memory short?"
                 end(session, job, JobState.FAILED, self._notices)
                 return None
             job.state, job.started_at, job.starts, job.owner = JobState.RUNNING, time.time(), job.starts + 1, owner

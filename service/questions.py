@@ -47,11 +47,12 @@ class Questions:
 
     @classmethod
     def of(cls, view: View, held_out: HeldOut, blocks: Iterable[tuple[RowArray, Vectors]]) -> "Questions":
-        """The true neighbours by exact search over `blocks`."""
+        """The true neighbours by exact search over `blocks`, where the codec encodes: a job's uses CUDA if there is."""
+        device, metric = view.codec.device, view.codec.metric
         deepest = 100 if len(view) - len(held_out.rows) >= FEWEST_FOR_100 else 10
         if not len(held_out.rows):
-            return cls(view, held_out.vectors, exact_search(blocks, held_out.vectors, deepest, view.codec.metric).rows)
-        truth = exact_search(blocks, held_out.vectors, deepest + 1, view.codec.metric)
+            return cls(view, held_out.vectors, exact_search(blocks, held_out.vectors, deepest, metric, device).rows)
+        truth = exact_search(blocks, held_out.vectors, deepest + 1, metric, device)
         return cls(view, held_out.vectors, _without(truth, held_out.rows).rows, held_out.rows)
 
     def __len__(self) -> int:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from models import Neighbours, Vectors
+from service.aligned import Aligned
 from service.asked import Asked, tell
 from service.deadline import Deadline
 from service.errors import OutOfTime
@@ -44,11 +45,19 @@ class Ranker(Reader):
         return replace(plan, k=plan.k + len(one.own_rows))
 
     def _find(
-        self, members: Sequence[Asked], chosen: View, plan: Plan, profile: Profile, deadline: Deadline, *, whole: bool
+        self,
+        members: Sequence[Asked],
+        chosen: View,
+        aligned: Aligned,
+        plan: Plan,
+        profile: Profile,
+        deadline: Deadline,
+        *,
+        whole: bool,
     ) -> None:
         """What each query, all of one mode, is answered from: the rows that the plan finds, best first."""
         items = self._count(chosen, whole=whole)
-        found = self._ranked(members, chosen, items, plan, profile, deadline, whole=whole)
+        found = self._ranked(members, chosen, aligned, items, plan, profile, deadline, whole=whole)
         tell(members, deadline)
         for one, ranked in zip(members, found, strict=True):
             query = one.query
@@ -68,6 +77,7 @@ class Ranker(Reader):
         self,
         members: Sequence[Asked],
         chosen: View,
+        aligned: Aligned,
         items: int,
         plan: Plan,
         profile: Profile,
@@ -78,7 +88,8 @@ class Ranker(Reader):
         """For each query rows of items, best first; `items`: how many are chosen."""
         mode, also, worded = members[0].query.mode, None, list[Ranked]()
         if mode is not Mode.VECTOR:
-            worded = self._worded([one.query.text or "" for one in members], chosen, plan.k + 1, profile, deadline)
+            texts = [one.query.text or "" for one in members]
+            worded = self._worded(texts, chosen, aligned, plan.k + 1, profile, deadline)
         if mode is Mode.TEXT:
             return worded
         chunks = self._chunk_view(chosen.applied_seq)
@@ -149,21 +160,28 @@ class Ranker(Reader):
         chunks = self._chunk_view(view.applied_seq)
         return len(view) if chunks is None else chunks.count(view, whole=whole)
 
-    def _worded(self, texts: Sequence[str], chosen: View, k: int, profile: Profile, deadline: Deadline) -> list[Ranked]:
+    def _worded(
+        self, texts: Sequence[str], chosen: View, aligned: Aligned, k: int, profile: Profile, deadline: Deadline
+    ) -> list[Ranked]:
         """For each text the k best of the chosen rows that have its words."""
-        view = self._words.view(chosen.applied_seq)
         with ExitStack() as turn:
             with profile.stage("waiting"):
                 turn.enter_context(deadline.turn(self._computing))
             with profile.stage("text"):
-                found = [view.best(text, k, chosen.holds) for text in texts]
+                found = [aligned.best(text, k, chosen.holds) for text in texts]
         profile.count("worded", sum(len(ranked.rows) for ranked in found))
         return found
 
-    def _only(self, view: View, wanted: Filter, profile: Profile, without: Set[int] = frozenset()) -> View:
+    def _aligned(self, view: View, *, filters: bool = False, words: bool = False) -> tuple[View, Aligned]:
+        """The view, or a later one, and what is wanted beside it."""
+        return Aligned.of(view, self.follower, self._filters if filters else None, self._words if words else None)
+
+    def _only(
+        self, view: View, aligned: Aligned, wanted: Filter, profile: Profile, without: Set[int] = frozenset()
+    ) -> View:
         """The view with every other row dead."""
         with profile.stage("filter"):
-            rows = self._filters.view(view.applied_seq).rows(wanted)
+            rows = aligned.rows(wanted)
             rows = np.setdiff1d(rows, list(without)) if without else rows
             chunks = self._chunk_view(view.applied_seq)
             chosen = view.only(rows if chunks is None else chunks.rows_of(rows))

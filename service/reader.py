@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from models import Codes, Metric, Vectors
 from service.chunk_follower import ChunkFollower
 from service.engines.column import Form, column_of
-from service.errors import CollectionNotFound, InvalidInput, NoEncoder, NotTrained
+from service.errors import CollectionNotFound, InvalidInput, NoEncoder, NotTrained, Unavailable
 from service.filter import Every, Filter, Kind
 from service.filter_follower import FilterFollower
 from service.follower import PAGE, Follower
@@ -104,11 +104,12 @@ class Reader:
 
         An item whose vector changes moves to the end; of the others each is listed once, whatever is written meanwhile.
         """
+        filters = None if wanted == Every() else self._newest_filters()
         with self._database.reading() as session:
-            if wanted == Every():
+            if filters is None:
                 rows = [item.row_id for item in store.items_after(session, self.id, after, limit)]
             else:
-                chosen = self._filters.view(self._row(session).seq).rows(wanted)
+                chosen = self._chosen(session, self._row(session), filters, wanted)
                 rows = np.sort(chosen[chosen > after])[:limit].tolist()
             items = store.items_by_row(session, self.id, rows)
             kept = self._vectors(session, items.values()) if vectors else {}
@@ -217,6 +218,12 @@ class Reader:
         with self._database.reading() as session:
             seq = self._row(session).seq
         return self._filters.view(seq)
+
+    def _chosen(self, session: Session, row: CollectionRow, filters: FilterView, wanted: Filter) -> RowArray:
+        """The rows that a filter chooses, as the session sees them; `filters` are from before it."""
+        if filters.applied_seq < row.floor_seq:
+            raise Unavailable("the log was cut meanwhile; try again")
+        return self._filters.advanced(session, filters).rows(wanted)
 
     def _chunk_view(self, seq: int) -> ChunkView | None:
         """Of `seq` or later; none where texts are not cut."""

@@ -7,16 +7,16 @@ import shutil
 import signal
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from functools import partial
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from threading import Event, Thread
-from typing import IO
+from typing import IO, cast
 
 from models import CodecError, TrainingStopped
 from service import pictures
+from service.cores import cores_of_a_job
 from service.errors import CodewellError, ContractBroken, JobNotFound, Unavailable
 from service.files import locked
 from service.job import JobState
@@ -43,8 +43,7 @@ TIDY_SECONDS = 60
 PUT_BACK = (os.EX_TEMPFAIL, -signal.SIGTERM, -signal.SIGINT)
 """How a job's process ends that is to be started again: the database was away, or the whole group was told to end."""
 NICE = 10
-"""Added to a job's niceness, so that searches go first."""
-WAIT_POLICY = "OMP_WAIT_POLICY"
+"""How much nicer a job is than its server, so that searches go first."""
 
 
 class Runner:
@@ -109,6 +108,7 @@ class Runner:
         if time.monotonic() - self._last_tidy > TIDY_SECONDS:
             self._last_tidy = time.monotonic()
             purge_logs(self._database)
+            remove_leftovers(self._settings.jobs_dir, self._queue)
             self._database.shorten_log()
 
     def _elected(self) -> bool:
@@ -138,14 +138,15 @@ class Runner:
 
     def _look(self) -> None:
         for ended, process in list(self._processes.items()):
-            if process.exitcode is not None:
+            if (code := process.exitcode) is not None:
                 process.join()
-                if process.exitcode in PUT_BACK:
+                if code in PUT_BACK:
                     self._queue.requeue(ended, crashed=False)
-                elif process.exitcode != 0:
-                    reason = f"the job's process ended with exit code {process.exitcode}"
-                    reason += " (killed; was memory short?)" if process.exitcode == -signal.SIGKILL else ""
-                    self._queue.finish(ended, JobState.FAILED, reason)
+                elif code < 0:
+                    log.warning("the process of job %s was killed by signal %s", ended.job_id, -code)
+                    self._queue.requeue(ended, crashed=True)
+                elif code > 0:
+                    self._queue.finish(ended, JobState.FAILED, f"the job's process ended with exit code {code}")
                 del self._processes[ended]
                 self._log_end(ended.job_id)
         if self._settings.train_at:
@@ -153,8 +154,9 @@ class Runner:
         while len(self._processes) < self._settings.max_jobs and (claim := self._queue.claim(self._owner)) is not None:
             context = multiprocessing.get_context("spawn")
             process = context.Process(target=run_job, args=(self._settings, claim), daemon=True)
-            with _sleeping_threads():
+            with cores_of_a_job(self._settings):
                 process.start()
+            _put_behind(process)
             self._processes[claim] = process
             log.info("job %s started as process %s", claim.job_id, process.pid)
 
@@ -176,7 +178,6 @@ def run_job(settings: Settings, claim: Claim) -> None:
 
     logging.config.dictConfig(log_config(settings.log_level, settings.log_format))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the server ends its jobs itself
-    os.nice(NICE)
     torch.set_num_threads(settings.cores)
     faiss.omp_set_num_threads(settings.cores)
     database = Database(settings.database)
@@ -210,21 +211,10 @@ def run_job(settings: Settings, claim: Claim) -> None:
     database.close()
 
 
-@contextmanager
-def _sleeping_threads() -> Iterator[None]:
-    """Processes started meanwhile have threads that sleep while they wait for each other, as far as OMP_WAIT_POLICY
-    does not say otherwise.
-
-    OpenMP lets them spin, and on a busy machine the one that is waited for is kept from its core so: a training took
-    six times its CPU. What this process imports meanwhile, in another thread, may come to sleep as well.
-    """
-    given = os.environ.get(WAIT_POLICY)
-    os.environ.setdefault(WAIT_POLICY, "PASSIVE")
-    try:
-        yield
-    finally:
-        if given is None:
-            del os.environ[WAIT_POLICY]
+def _put_behind(process: SpawnProcess) -> None:
+    """Lowers its priority. By itself it could do so only once it has imported the packages, some seconds of a core."""
+    with suppress(ProcessLookupError):  # it has ended already
+        os.setpriority(os.PRIO_PROCESS, cast("int", process.pid), os.getpriority(os.PRIO_PROCESS, 0) + NICE)
 
 
 class _Reporter:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import Metric, Vectors
+from service.aligned import Aligned
 from service.asked import Asked, tell
 from service.choice import diverse, value_at
 from service.deadline import Deadline
@@ -58,7 +59,12 @@ class Searcher(Ranker):
         profile.count("queries", len(queries))
         profile.count("items", self._count(view, whole=True))
         for look in range(LOOKS):
-            answers, gone = self._looked(queries, view, vectors, profile, deadline, first=not look)
+            view, aligned = self._aligned(
+                view,
+                filters=any(query.filter is not None or query.group_by is not None for query in queries),
+                words=any(query.mode is not Mode.VECTOR for query in queries),
+            )
+            answers, gone = self._looked(queries, view, aligned, vectors, profile, deadline, first=not look)
             if not gone or deadline.over:
                 break
             view = self.follower.catch_up()
@@ -66,7 +72,15 @@ class Searcher(Ranker):
         return answers
 
     def _looked(
-        self, queries: Sequence[Query], view: View, vectors: bool, profile: Profile, deadline: Deadline, *, first: bool
+        self,
+        queries: Sequence[Query],
+        view: View,
+        aligned: Aligned,
+        vectors: bool,
+        profile: Profile,
+        deadline: Deadline,
+        *,
+        first: bool,
     ) -> tuple[list[Answer], bool]:
         """Answers over the view, and whether a hit was deleted or replaced between the view and the database."""
         with profile.stage("query"):
@@ -82,8 +96,8 @@ class Searcher(Ranker):
             try:
                 if number and deadline.over:
                     raise deadline.missed()
-                chosen = view if wanted is None else self._only(view, wanted, profile)
-                self._find(members, chosen, plan, profile, deadline, whole=wanted is None)
+                chosen = view if wanted is None else self._only(view, aligned, wanted, profile)
+                self._find(members, chosen, aligned, plan, profile, deadline, whole=wanted is None)
             except OutOfTime as error:
                 if not number:
                     raise
@@ -91,7 +105,7 @@ class Searcher(Ranker):
                     one.cut = error.left_out
         for one in asked:
             if one.query.group_by is not None:
-                self._group(one, view, one.query.group_by, profile, deadline)
+                self._group(one, view, aligned, one.query.group_by, profile, deadline)
             elif one.query.diversity:
                 with profile.stage("diversity"):
                     self._diversify(one, view)
@@ -159,7 +173,7 @@ class Searcher(Ranker):
         places = diverse(one.scores, vectors, one.query.plan.k, one.query.diversity, metric)
         one.rows, one.scores = one.rows[places], one.scores[places]
 
-    def _group(self, one: Asked, view: View, path: str, profile: Profile, deadline: Deadline) -> None:
+    def _group(self, one: Asked, view: View, aligned: Aligned, path: str, profile: Profile, deadline: Deadline) -> None:
         """Looks again, without the groups that were found, until there are as many as were asked for."""
         query, plan = one.query, self._pool(one, view)
         groups: dict[tuple[object, ...], list[tuple[int, float]]] = {}
@@ -185,8 +199,8 @@ class Searcher(Ranker):
                 break
             known = [equal(path, value) for value in one.groups.values() if value is not None]
             others = Every((query.filter or Every(), Not(Some(tuple(known)))))
-            chosen = self._only(view, others, profile, without=alone)
-            self._find([one], chosen, plan, profile, deadline, whole=False)
+            chosen = self._only(view, aligned, others, profile, without=alone)
+            self._find([one], chosen, aligned, plan, profile, deadline, whole=False)
         members = [pair for group in groups.values() for pair in group]
         one.rows = np.array([row for row, _ in members], np.int64)
         one.scores = np.array([score for _, score in members], np.float32)
@@ -252,8 +266,8 @@ class Searcher(Ranker):
         Raises:
             NotSparse
         """
-        view = self.follower.view()
-        chosen = view if wanted == Every() else self._only(view, wanted, Profile())
+        view, aligned = self._aligned(self.follower.view(), filters=wanted != Every())
+        chosen = view if wanted == Every() else self._only(view, aligned, wanted, Profile())
         chunks = self._chunk_view(view.applied_seq)
         return self._latents(view, None).commonest(chosen, limit, self._texts, chunks)
 

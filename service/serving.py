@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from service.client import is_loopback
 from service.cluster.placement import Placement
+from service.cores import share_cores
 from service.heaps import keep_trimmed, share_heaps
 from service.log import log_config
 from service.settings import Settings
@@ -75,15 +76,6 @@ def run(
             _serve_alone(config, listener, lambda: say(greeting))
         else:
             _serve_together(config, listener, lambda: say(greeting))
-
-
-def share_cores(settings: Settings) -> None:
-    """How many threads the libraries that compute may start: CODEWELL_THREADS, else OMP_NUM_THREADS, else the cores.
-
-    They read it when they are imported, which is when a collection first needs them.
-    """
-    if settings.threads or "OMP_NUM_THREADS" not in os.environ:
-        os.environ["OMP_NUM_THREADS"] = str(settings.cores_each)
 
 
 def _logged(said: str) -> None:

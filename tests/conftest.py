@@ -112,6 +112,12 @@ class Server:
         assert answer.status_code == status, answer.text
         return answer.json()
 
+    def spawned(self) -> list[int]:
+        """Its workers and jobs: processes of multiprocessing that it has started."""
+        by_thread = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        children = [pid for path in by_thread for pid in path.read_text().split()]
+        return [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
     def metrics(self) -> dict[str, float]:
         """What Prometheus would read: by name and labels, as they stand in the text."""
         answer = self.client.get("/metrics")

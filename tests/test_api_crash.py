@@ -1,14 +1,19 @@
 """Acknowledged means committed: the server is killed right after an answer, and every answer still holds."""
 
 import json
+import os
+import resource
 import signal
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from threading import Thread
 
 import httpx
 import numpy as np
+import pytest
 
+from service.runner import NICE
 from tests.conftest import Server, clustered
 
 ROUNDS = 5
@@ -100,8 +105,9 @@ def test_a_stream_cut_off_by_kill_9_leaves_whole_batches(new_server: Callable[..
     assert answer.status_code == 404
 
 
-def test_a_training_cut_off_by_kill_9_is_taken_up_again(new_server: Callable[..., Server]) -> None:
-    server = new_server()
+@pytest.mark.parametrize("whole", [True, False], ids=["server", "job"])
+def test_a_training_cut_off_by_kill_9_is_taken_up_again(new_server: Callable[..., Server], whole: bool) -> None:
+    server = new_server(THREADS="2")
     vectors = clustered(600, 16, seed=22)
     items = [{"id": f"{n}", "vector": vector.tolist()} for n, vector in enumerate(vectors)]
     server.post("/ingest", {"collection": "c", "items": items})
@@ -110,9 +116,17 @@ def test_a_training_cut_off_by_kill_9_is_taken_up_again(new_server: Callable[...
     end = time.monotonic() + 30
     while not checkpoint.exists() and time.monotonic() < end:
         time.sleep(0.01)
-    server.stop(signal.SIGKILL)
+    if whole:
+        server.stop(signal.SIGKILL)
+    else:
+        (process,) = server.spawned()
+        own, its = (os.getpriority(os.PRIO_PROCESS, pid) for pid in (server.process.pid, process))
+        assert its == min(own + NICE, 19)
+        environment = Path(f"/proc/{process}/environ").read_text().split("\0")
+        assert {"OPENBLAS_NUM_THREADS=2", "OMP_WAIT_POLICY=PASSIVE"} <= set(environment)
+        os.kill(process, signal.SIGKILL)
     errors = [epoch[3] for epoch in json.loads(checkpoint.read_text())["epochs"]]
-    again = new_server()
+    again = new_server() if whole else server
     hits = again.post("/search", {"collection": "c", "vector": vectors[3].tolist(), "k": 1})["hits"]
     assert [hit["id"] for hit in hits] == ["3"]
     ended = again.finished(job["id"])
@@ -127,3 +141,27 @@ def test_a_training_cut_off_by_kill_9_is_taken_up_again(new_server: Callable[...
     ] is None:
         assert time.monotonic() < end
     assert [hit["id"] for hit in answer["hits"]] == ["3"]
+
+
+def test_a_file_that_may_not_grow_is_507_by_name_and_heals(new_server: Callable[..., Server]) -> None:
+    server = new_server()
+    vectors = clustered(400, 64)
+
+    def sent(start: int) -> httpx.Response:
+        items = [{"id": f"{n}", "vector": vectors[n].tolist(), "text": "x" * 2_000} for n in range(start, start + 100)]
+        return server.client.post("/ingest", json={"collection": "c", "items": items})
+
+    assert sent(0).status_code == 200
+    files = server.data_dir / "codewell.db", server.data_dir / "codewell.db-wal"
+    soft, hard = resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE)
+    largest = max(Path(file).stat().st_size for file in files)
+    resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (largest + 50_000, hard))
+    refused = sent(100)
+    assert (refused.status_code, refused.json()["title"]) == (507, "Storage full"), refused.text
+    found = server.post("/search", {"collection": "c", "vector": vectors[7].tolist(), "k": 1})
+    assert [hit["id"] for hit in found["hits"]] == ["7"]
+    assert server.get("/collections/c")["items"] == 100
+    resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (soft, hard))
+    assert sent(100).status_code == 200
+    found = server.post("/search", {"collection": "c", "vector": vectors[107].tolist(), "k": 1})
+    assert [hit["id"] for hit in found["hits"]] == ["107"]

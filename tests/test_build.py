@@ -143,6 +143,18 @@ def test_the_second_run_does_nothing_and_one_more_file_encodes_only_itself(tmp_p
     assert "--retrain" in built(tmp_path / "*.npy", "--output", out, "--bytes", "4", code=1)
 
 
+def test_cuda_encodes_residual_codes_in_one_process_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.builds.workers._cuda", lambda: True)
+    path, two = npy(tmp_path / "v.npy", VECTORS[:400]), ("--shard-rows", "200", "--workers", "2")
+    said = built(path, "--output", tmp_path / "r", "--codec", "residual", "--bytes", "1", "--minutes", "0.01", *two)
+    assert (said["encoded"], said["worker_peak_mb"]) == (400, 0)
+    said = built(path, "--output", tmp_path / "d", "--bytes", "8", "--epochs", "1", *two)
+    assert said["encoded"] == 400
+    assert said["worker_peak_mb"] > 50
+
+
 @pytest.fixture(scope="module")
 def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A build that nothing disturbs; how many workers encode changes nothing of it."""

@@ -13,10 +13,14 @@ from models import Metric, TrainingStopped, Vectors, exact_neighbours
 from service.catalog import Catalog
 from service.collection import Collection
 from service.errors import BatchRejected, InvalidInput, ItemNotFound, NoEncoder, OtherEncoder, Unavailable
+from service.filter import parsed
+from service.filter_follower import FilterFollower
 from service.generation import Build
+from service.index.filters import FilterView
 from service.index.segment import IndexKind
+from service.index.view import View
 from service.item import Malformed, NewItem
-from service.query import Example, Query
+from service.query import Example, Mode, Query
 from service.receipt import ItemStatus
 from service.search import Plan, Stage
 from service.searcher import LOOKS
@@ -120,6 +124,51 @@ def test_a_hit_that_goes_during_the_search_makes_room_for_the_next(
     assert [hit.item.item_id for hit in answer.hits] == order[times : times + 10 - short]
     assert answer.partial_reason == (f"{short} items were deleted or replaced during the search" if short else None)
     database.close()
+
+
+@pytest.mark.parametrize("mode", [Mode.VECTOR, Mode.TEXT])
+def test_an_item_that_is_being_replaced_is_found_by_filters_and_words(
+    collection: Collection, monkeypatch: pytest.MonkeyPatch, mode: Mode
+) -> None:
+    """It is replaced when the search has its view of codes, and has not looked for those of filters and words."""
+
+    def version(text: str) -> NewItem:
+        return NewItem("7", text, VECTORS[7], {"kind": "a"})
+
+    collection.ingest([item(str(n), VECTORS[n]) for n in range(7)])
+    collection.ingest([version("an old text")])
+    wanted, plan = parsed({"kind": "a"}), Plan(3, 10, IndexKind.FAISS, Stage.RESCORE)
+    query = Query((Example(vector=VECTORS[7]),), plan, filter=wanted)
+    if mode is Mode.TEXT:
+        query = Query((), plan, mode=mode, text="text")
+    collection.search([query])
+    read, late = collection.follower.view, iter([version("a new text")])
+
+    def view(*given: Any) -> View:
+        found = read(*given)
+        for one in late:
+            collection.ingest([one])
+        return found
+
+    monkeypatch.setattr(collection.follower, "view", view)
+    (answer,) = collection.search([query])
+    assert [hit.item.text for hit in answer.hits] == ["a new text"]
+
+
+def test_a_filtered_list_has_what_is_replaced_meanwhile(
+    collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection.ingest([item(str(n), VECTORS[n], kind="a") for n in range(4)])
+    read, late = FilterFollower.view, iter([item("3", VECTORS[9], kind="a")])
+
+    def view(follower: FilterFollower, seq: int) -> FilterView:
+        for one in late:
+            collection.ingest([one])
+        return read(follower, seq)
+
+    monkeypatch.setattr(FilterFollower, "view", view)
+    hits, after = collection.scroll(parsed({"kind": "a"}), 0, 10)
+    assert ([hit.item.item_id for hit in hits], after) == (["0", "1", "2", "3"], None)
 
 
 def test_text_needs_an_encoder(collection: Collection) -> None:

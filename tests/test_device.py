@@ -1,15 +1,30 @@
 """Where a residual autoencoder is trained and encodes: on CUDA, tried where there is one, as on the processor."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
-from models import BadConfig, Metric, ResidualConfig, TrainingConfig, Vectors, exact_neighbours, fit, recall
+from models import (
+    BadConfig,
+    Metric,
+    ResidualConfig,
+    TrainingConfig,
+    Vectors,
+    exact_neighbours,
+    exhaustive,
+    fit,
+    paired_scores,
+    prepared,
+    recall,
+)
 from models.additive import Tables, searched
 from models.beam import product_type
 from models.blocks import mapped
 from models.device import device_named
 from models.sums import group_sums
+from service.index.exact import exact_search
 
 BEST = device_named("auto")
 DEVICES = list(dict.fromkeys((torch.device("cpu"), BEST)))
@@ -53,6 +68,66 @@ def test_codes_are_the_same_everywhere(device: torch.device) -> None:
     words, targets = (torch.randn(shape, generator=generator) for shape in ((4, 256, 60), (300, 60)))
     tables = Tables.of(words)
     assert torch.equal(searched(targets.to(device), tables.to(device), 6).cpu(), searched(targets, tables, 6))
+
+
+def with_copies(dim: int) -> tuple[Vectors, Vectors]:
+    """3,000 and 40 vectors far from the origin, where squares cancel; one comes 41 times and is asked for too."""
+    base, queries = grouped(3_000, dim) + 5, grouped(40, dim) + 5
+    base[:2_000:50] = queries[3] = base[7]
+    base[11] = 0
+    base.setflags(write=False)
+    return base, queries
+
+
+@pytest.mark.parametrize("metric", list(Metric))
+@pytest.mark.parametrize("dim", [1, 24, 200])
+def test_true_neighbours_are_the_same_everywhere(metric: Metric, dim: int) -> None:
+    base, queries = with_copies(dim)
+    blocks = [(np.arange(a, b) * 3, base[a:b]) for a, b in ((0, 1_000), (1_000, 1_015), (1_015, 3_000))]
+    here, there = (exact_search(blocks, queries, 10, metric, device) for device in ("cpu", "auto"))
+    assert np.array_equal(there.rows, here.rows)
+    assert np.array_equal(there.scores, here.scores)
+    if metric is Metric.L2:
+        assert here.rows[3].tolist() == [0, 21, *range(150, 1_350, 150)]
+
+
+@pytest.mark.parametrize("metric", list(Metric))
+def test_what_another_device_is_not_sure_of_is_asked_of_the_processor(
+    metric: Metric, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other device is the processor under another name, which is sure of every second query only."""
+    base, queries = with_copies(24)
+    blocks = [(np.arange(a, b), base[a:b]) for a, b in ((0, 1_000), (1_000, 3_000))]
+    here, real, asked = exact_search(blocks, queries, 10, metric), exhaustive._on, []
+
+    def unsure(*given: Any) -> Any:
+        near, clear = real(torch.device("cpu"), *given[1:])
+        asked.append(clear.mean())
+        return near, clear & (np.arange(len(clear)) % 2 == 0)
+
+    monkeypatch.setattr("models.device.device_named", lambda _: torch.device("meta"))
+    monkeypatch.setattr(exhaustive, "_on", unsure)
+    there = exact_search(blocks, queries, 10, metric, "auto")
+    assert len(asked) == 2
+    assert min(asked) > 0.5
+    assert np.array_equal(there.rows, here.rows)
+    assert np.array_equal(there.scores, here.scores)
+    nothing = exact_search(blocks, queries[:0], 10, metric, "auto")
+    assert nothing.rows.shape == (0, 10)
+
+
+@pytest.mark.parametrize("metric", list(Metric))
+@pytest.mark.parametrize("device", DEVICES, ids=str)
+def test_rows_that_a_product_cannot_tell_apart_are_known(device: torch.device, metric: Metric) -> None:
+    base, queries = with_copies(24)
+    queries = prepared(queries, metric)
+    near, clear = exhaustive._on(device, queries, base, 10, metric, np.full(len(queries), -np.inf, np.float32))
+    scores = paired_scores(queries, np.broadcast_to(base, (len(queries), *base.shape)), metric)
+    for row in range(len(queries)):
+        assert not clear[row] or set(np.argsort(-scores[row], kind="stable")[:10]) <= set(near[row])
+    if metric is not Metric.IP:  # which has longer vectors before the one that is asked for
+        assert not clear[3]
+    assert clear.sum() > 20
 
 
 def test_a_training_where_auto_leads_is_as_good_as_on_the_processor() -> None:

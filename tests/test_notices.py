@@ -112,7 +112,7 @@ def test_every_way_to_an_end_is_told_once(outbox: Outbox) -> None:
             deadly.job_id,
             "train",
             "failed",
-            f"the server was cut off {MOST_CRASHES} times while this job ran; was memory short?",
+            f"it was cut off {MOST_CRASHES} times, alone or with its server; was memory short?",
             None,
         ),
     ]

@@ -41,11 +41,6 @@ def until(done: Callable[[], bool], seconds: float = 20) -> float:
     return time.monotonic() - began
 
 
-def workers_of(server: Server) -> list[int]:
-    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
-    return [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     """Two servers over one database: of one data folder, or of two and a PostgreSQL."""
@@ -83,7 +78,7 @@ def test_a_job_outlives_the_server_that_ran_it(pair: list[Server]) -> None:
     until(lambda: first.get(f"/jobs/{job}")["progress"] > 0.05)
     owner, other = (first, second) if "started as process" in first.log.read_text() else (second, first)
     if first.data_dir == second.data_dir:  # one log for both: the one that has the child has the job
-        owner, other = (first, second) if workers_of(first) else (second, first)
+        owner, other = (first, second) if first.spawned() else (second, first)
     owner.stop(signal.SIGKILL)
     ended = other.finished(job, seconds=100)  # on another machine after its lease
     assert ended["state"] == "succeeded", ended
@@ -94,7 +89,7 @@ def test_workers_agree_and_are_replaced(new_server: Callable[..., Server]) -> No
     server = new_server(WORKERS="2")
     until(lambda: "listens on" in server.log.read_text())
     server.post("/ingest", {"collection": "c", "items": items(0, 500)})
-    both = workers_of(server)
+    both = server.spawned()
     assert len(both) == 2
     answers = []
     for n in range(40):  # a connection of its own each time, so that both workers answer
@@ -113,12 +108,12 @@ def test_workers_agree_and_are_replaced(new_server: Callable[..., Server]) -> No
         assert (told['codewell_view_lag_changes{collection="c"}'], told["codewell_database_up"]) == (0, 1)
 
     os.kill(both[0], signal.SIGKILL)
-    until(lambda: len(set(workers_of(server)) - {both[0]}) == 2, seconds=60)
+    until(lambda: len(set(server.spawned()) - {both[0]}) == 2, seconds=60)
     until(lambda: server.client.get("/readyz").status_code == 200)
     assert nearest(server, 3)[0][0] == "i3"
     until(lambda: server.metrics()["codewell_workers"] == 2)
     assert server.metrics()[searches] == 41, "what the killed one had counted stays"
-    left = workers_of(server)
+    left = server.spawned()
     server.stop(signal.SIGKILL)  # workers end with their supervisor, however that ends
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in left))
     again = new_server(WORKERS="2")
@@ -172,10 +167,10 @@ def test_a_worker_is_replaced_while_the_database_is_away(
     server = start_server(tmp_path / "data", DATABASE_URL=postgres.new_database(), WORKERS="2")
     until(lambda: "listens on" in server.log.read_text())
     server.post("/ingest", {"collection": "c", "items": items(0, 10)})
-    before = workers_of(server)
+    before = server.spawned()
     postgres.kill()
     os.kill(before[0], signal.SIGKILL)
-    until(lambda: len(set(workers_of(server)) - {before[0]}) == 2, seconds=60)
+    until(lambda: len(set(server.spawned()) - {before[0]}) == 2, seconds=60)
     until(lambda: server.log.read_text().count("Application startup complete") == 3, seconds=60)
     postgres.start()
     until(lambda: server.client.get("/readyz").status_code == 200)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from service.serving import share_cores
+from service.cores import share_cores
 from service.settings import Settings
 from tests.conftest import Server, clustered
 
@@ -57,11 +57,13 @@ def test_a_server_searches_residual_codes_without_torch(
 def test_the_setting_of_threads_goes_before_that_of_the_environment(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, threads: int, given: str | None, used: str
 ) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", given or "1")
-    if given is None:
-        monkeypatch.delenv("OMP_NUM_THREADS")
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        monkeypatch.setenv(name, given or "1")
+        if given is None:
+            monkeypatch.delenv(name)
     share_cores(Settings(data_dir=tmp_path, threads=threads))
     assert os.environ["OMP_NUM_THREADS"] == used
+    assert os.environ["OPENBLAS_NUM_THREADS"] == (given or "1")
     said = "import torch; print(torch.get_num_threads())"
     done = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, check=True)
     assert 1 <= int(done.stdout) <= int(used)  # no more than there are cores

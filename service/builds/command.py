@@ -51,7 +51,9 @@ def build(
         Path | None, typer.Option(exists=True, file_okay=False, help="Built folder whose codec is used.")
     ] = None,
     retrain: Annotated[bool, typer.Option("--retrain", help="Train anew where the folder has a codec.")] = False,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes that encode; one a core if none.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that encode; one a core if none. On CUDA one does.")
+    ] = None,
     ray: Annotated[
         str | None,
         typer.Option(metavar="ADDRESS", help="Encode on this Ray cluster: auto, HOST:PORT or ray://HOST:PORT."),

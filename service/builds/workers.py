@@ -21,15 +21,16 @@ _own: list[Codec] = []
 def encode_all(tasks: Sequence[Task], codec: Codec, saved: Path, workers: int, done: Callable[[int], None]) -> int:
     """Writes every task's shard, telling `done` the rows of each; returns the most bytes a worker took, 0 without one.
 
-    `done` may raise to end the work: what is written stays. So it is with Ctrl-C.
+    `done` may raise to end the work: what is written stays. So it is with Ctrl-C. Where there is CUDA, residual codes
+    are made on it by this process, whatever `workers` is.
 
     Raises:
         BuildError: an input changed, or a worker was killed.
     """
     if not tasks:
         return 0
-    if workers == 1 or len(tasks) < 2:
-        import torch  # where nothing is left to encode, nothing has to be imported for it
+    if workers == 1 or len(tasks) < 2 or (codec.kind == "residual" and _cuda()):
+        import torch
 
         codec.threads, codec.device = torch.get_num_threads(), "auto"
         for task in tasks:
@@ -55,6 +56,12 @@ def encode_all(tasks: Sequence[Task], codec: Codec, saved: Path, workers: int, d
     finally:
         pool.shutdown(cancel_futures=True)
     return most
+
+
+def _cuda() -> bool:
+    from models.device import device_named  # where nothing is left to encode, PyTorch need not be imported
+
+    return device_named("auto").type == "cuda"
 
 
 def _begin(saved: Path) -> None:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from sqlite3 import SQLITE_BUSY, OperationalError
+from sqlite3 import SQLITE_BUSY, SQLITE_IOERR_SHMSIZE, SQLITE_IOERR_WRITE, OperationalError
 from sqlite3 import Connection as SQLiteConnection
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
@@ -177,6 +177,11 @@ def _meaning(error: BaseException | None, lost: bool) -> Exception | None:
     said = "" if code else str(error).lower()  # where there is a code, words may be a user's: a name that was repeated
     if code == "53100" or "disk is full" in said or "no space left" in said:
         return StorageFull("the database's disk is full; nothing of this request was kept")
+    if getattr(error, "sqlite_errorcode", None) in (SQLITE_IOERR_WRITE, SQLITE_IOERR_SHMSIZE):
+        return StorageFull(
+            "the database's file could not be written: a quota or a limit on the size of files was reached, or its "
+            "disk has failed; nothing of this request was kept"
+        )
     if code in ("55P03", "40001", "40P01") or "locked" in said:
         return Unavailable("another process holds the database's write lock; try again")
     if code == "25006" or "readonly" in said or "read-only" in said:

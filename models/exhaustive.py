@@ -1,0 +1,92 @@
+"""Which rows of a block lie nearest, by one matrix product, on the processor or on CUDA. Knows no codec and no file."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.evaluation import top
+from models.metric import Metric, Scores, Vectors
+
+if TYPE_CHECKING:
+    import torch
+
+Rows = NDArray[np.int64]
+
+
+def near_rows(
+    queries: Vectors, vectors: Vectors, k: int, metric: Metric, device: str = "cpu", least: Scores | None = None
+) -> Rows:
+    """(q, m) rows, among which are the k best of each query that score as `least` (q,) or better; -1 fills up.
+
+    Of (q, D) queries, at length 1 under cosine, and (n, D) vectors. A product rounds, and on each device in its own
+    way: up to twice as many rows as are wanted, scored term by term, give the same k on both. `device` is named as in
+    TrainingConfig; only another than "cpu" imports PyTorch. A query that CUDA cannot be sure of is asked of the
+    processor: more rows may be among its best, as where many are equal, or where one is much longer than the others.
+
+    Raises:
+        BadConfig: no such device.
+    """
+    few = min(2 * k, len(vectors))
+    least = np.full(len(queries), -np.inf, np.float32) if least is None else least
+    if device != "cpu" and len(queries) and few < len(vectors):
+        from models.device import device_named
+
+        if (there := device_named(device)).type != "cpu":
+            near, clear = _on(there, queries, vectors, k, metric, least)
+            if not clear.all():
+                here = _here(queries[~clear], vectors, few, metric, least[~clear])
+                near = np.pad(near, ((0, 0), (0, max(0, here.shape[1] - near.shape[1]))), constant_values=-1)
+                near[~clear] = -1
+                near[~clear, : here.shape[1]] = here
+            return near
+    return _here(queries, vectors, few, metric, least)
+
+
+def _here(queries: Vectors, vectors: Vectors, few: int, metric: Metric, least: Scores) -> Rows:
+    scores, error = _scored(queries, vectors, metric)
+    good = ~(scores < (least - error)[:, None])  # which holds for what is no number, too: `top` puts that last
+    counts = good.sum(axis=1)
+    if counts.max(initial=0) > few:
+        return top(scores, np.arange(len(vectors)), few).rows
+    near = np.full((len(queries), counts.max(initial=0)), -1, np.int64)
+    asked, rows = np.nonzero(good)
+    near[asked, np.arange(len(asked)) - np.repeat(counts.cumsum() - counts, counts)] = rows
+    return near
+
+
+def _on(
+    device: "torch.device", queries: Vectors, vectors: Vectors, k: int, metric: Metric, least: Scores
+) -> tuple[Rows, NDArray[np.bool_]]:
+    """2 k rows a query at most, and of which queries these are all that can be among the best, by any rounding."""
+    import torch
+
+    asked, rows, least_there = (
+        torch.tensor(part, dtype=torch.float32, device=device) for part in (queries, vectors, least)
+    )
+    scores, error = _scored(asked, rows, metric)
+    best, places = scores.topk(2 * k + 1, dim=1)
+    clear = best[:, 2 * k] < torch.maximum(best[:, k - 1] - error, least_there) - error  # which no NaN is
+    most = int((~(best[:, : 2 * k] < (least_there - error)[:, None])).sum(dim=1).max())
+    return places[:, :most].cpu().numpy(), clear.cpu().numpy()
+
+
+def _scored(queries: Any, vectors: Any, metric: Metric) -> tuple[Any, Any]:
+    """Scores (q, n) of NumPy's arrays or of PyTorch's, and how far from one another two roundings of one may be, (q,).
+
+    A sum of D rounded products is off by D epsilon / 2 of the largest that it could be (Higham 2002, 3.1), and so is
+    the other; lengths add a little. Errors are much smaller as a rule, for they cancel.
+    """
+    if metric is Metric.L2:  # about the mean fewest digits cancel
+        centre = vectors.mean(0)
+        queries, vectors = queries - centre, vectors - centre
+    own, squares = (queries * queries).sum(1), (vectors * vectors).sum(1)
+    scores, longest, length = queries @ vectors.T, squares.max() ** 0.5, own**0.5
+    if metric is Metric.L2:
+        scores, largest = 2 * scores - squares - own[:, None], (length + longest) ** 2
+    elif metric is Metric.COSINE:
+        lengths = squares**0.5
+        scores, largest = scores / (lengths + (lengths == 0)), length
+    else:
+        largest = length * longest
+    return scores, (vectors.shape[1] + 8) * float(np.finfo(np.float32).eps) * largest
