@@ -34,6 +34,8 @@ class Profile:
     def __init__(self, operation: Operation = Operation.SEARCH, collection: str = "") -> None:
         self.operation = operation
         self.collection = collection
+        self.codec = ""
+        """The kind of the codec whose codes were searched."""
         self.milliseconds: dict[str, float] = {}
         """By stage, in the order in which they first ran."""
         self.counts: dict[str, int] = {}

@@ -95,10 +95,12 @@ def search(
         shortlist, looked = _shortlist(view, queries, wanted, plan, deadline)
     if plan.kind is IndexKind.BUCKETS:
         profile.count("buckets", sum(one.probes for one in looked))
-        profile.count("codes", sum(one.candidates for one in looked))
+        codes = sum(one.candidates for one in looked)
         (probed if probed is not None else []).extend(looked)
     else:
-        profile.count("codes", len(queries) * view.most_scored(wanted, plan.kind, plan.scan))
+        codes = len(queries) * view.most_scored(wanted, plan.kind, plan.scan)
+    profile.count("codes", codes)
+    profile.count("bytes", codes * view.codec.code_bytes)
     profile.count("shortlist", int((shortlist.rows >= 0).sum()))
     if plan.stage is Stage.SHORTLIST:
         return top(shortlist.scores, shortlist.rows, plan.k)
@@ -199,6 +201,7 @@ def _rescored(view: View, queries: Vectors, rows: RowArray, originals: Originals
     with profile.stage("originals"):
         stored = originals(wanted[wanted >= 0])
     profile.count("originals", len(stored))
+    profile.count("bytes", sum(map(len, stored.values())))
     vectors = np.zeros((len(wanted), view.codec.dim), np.float32)
     found = np.zeros(len(wanted), np.bool_)
     if stored:

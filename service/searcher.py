@@ -56,6 +56,7 @@ class Searcher(Ranker):
         profile, deadline = Profile(Operation.SEARCH, self.name), deadline or Deadline()
         left = deadline.left
         view = self.follower.view(min_seq, wait_seconds if left is None else min(wait_seconds, left))
+        profile.codec = view.codec.kind
         profile.count("queries", len(queries))
         profile.count("items", self._count(view, whole=True))
         for look in range(LOOKS):

@@ -3,6 +3,7 @@
 import base64
 from typing import Any
 
+import faiss
 import numpy as np
 import psycopg
 from typer.testing import CliRunner
@@ -63,6 +64,40 @@ def test_bits_are_those_that_the_binary_codec_compares(server: Server, name: str
         assert other == "".join(str(byte >> bit & 1) for byte in raw.tolist() for bit in range(8))
 
 
+def test_codes_are_searched_by_another_faiss_and_by_pgvectors_bit(
+    server: Server, name: str, postgres: Postgres
+) -> None:
+    vectors, _ = trained(server, name, kind="binary", bytes=2)
+    url, body = f"/collections/{name}/encode", {"vectors": vectors.tolist()}
+    codes = np.stack([np.frombuffer(base64.b64decode(code), np.uint8) for code in server.post(url, body)["codes"]])
+    index = faiss.IndexBinaryFlat(16)
+    index.add(codes)
+    near, _ = index.search(codes[:5], 300)
+    bits = server.post(url, body | {"format": "bits"})["codes"]
+    with psycopg.connect(postgres.new_database(), autocommit=True) as connection:
+        connection.execute("CREATE EXTENSION vector")
+        connection.execute("CREATE TABLE codes (id int PRIMARY KEY, code bit(16))")
+        connection.cursor().executemany("INSERT INTO codes VALUES (%s, %s::bit(16))", list(enumerate(bits)))
+        for row in range(5):
+            statement = "SELECT code <~> %s::bit(16) FROM codes ORDER BY 1"
+            distances = [one for (one,) in connection.execute(statement, [bits[row]]).fetchall()]
+            assert distances == near[row].tolist()
+
+
+def test_decoded_vectors_rank_in_another_faiss_as_the_stage_refine_does(server: Server, name: str) -> None:
+    vectors, _ = trained(server, name, kind="residual", bytes=3, beam=1)
+    given = vectors.tolist()
+    codes = server.post(f"/collections/{name}/encode", {"vectors": given})["codes"]
+    decoded = np.array(server.post(f"/collections/{name}/decode", {"codes": codes})["vectors"], np.float32)
+    index = faiss.IndexFlatIP(8)
+    index.add(decoded / np.linalg.norm(decoded, axis=1, keepdims=True))
+    scores, _ = index.search(vectors[:3] / np.linalg.norm(vectors[:3], axis=1, keepdims=True), 10)
+    for row in range(3):
+        asked = {"collection": name, "vector": given[row], "k": 10, "stage": "refine"}
+        hits = server.post("/search", asked)["hits"]
+        np.testing.assert_allclose([hit["score"] for hit in hits], scores[row], atol=1e-4)
+
+
 def test_embeddings_are_those_that_items_are_found_by(server: Server, name: str) -> None:
     texts = ["a dog barks at the postman", "rain falls on the sea"]
     server.post("/ingest", {"collection": name, "items": [{"id": text, "text": text} for text in texts]})
@@ -86,6 +121,9 @@ def test_what_cannot_be_encoded_is_named(server: Server, name: str) -> None:
     problem(server.client.post(f"{url}/encode", json=vector | {"texts": ["a"]}), 422, "texts", "either")
     problem(server.client.post(f"{url}/encode", json={"vectors": []}), 422, "vectors", "empty")
     problem(server.client.post(f"{url}/encode", json={"texts": ["a"]}), 422, "texts[0]", "takes vectors only")
+    resized = {"model": "default", "input": "a", "dimensions": 3}
+    server.post("/ingest", {"items": [{"id": "a", "text": "a text"}]})
+    problem(server.client.post("/v1/embeddings", json=resized), 422, "dimensions", "of this collection have")
     embed = server.client.post("/v1/embeddings", json={"model": f"{name}-no", "input": "a"})
     problem(embed, 404, "model", f"{name}-no")
     problem(server.client.post("/v1/embeddings", json={"model": name, "input": []}), 422, "input", "empty")

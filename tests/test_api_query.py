@@ -185,11 +185,13 @@ def test_a_profile_tells_stages_and_counts(server: Server, name: str) -> None:
     server.trained(name, codec={"bytes": 4}, training={"epochs": 1})
     asked = {"collection": name, "vector": vectors[0].tolist(), "k": 5, "oversample": 4, "profile": True}
     profile = server.post("/search", asked | {"filter": {"n": {"$lt": 100}}})["profile"]
+    assert profile["codec"] == "dense"
     assert profile["counts"] == {
         "queries": 1,
         "items": 400,
         "chosen": 100,
         "codes": 100,
+        "bytes": 100 * 4 + 20 * 8 * 4,
         "shortlist": 20,
         "originals": 20,
     }
@@ -205,7 +207,7 @@ def test_a_profile_tells_stages_and_counts(server: Server, name: str) -> None:
     assert all(took >= 0 for took in profile["milliseconds"].values())
     assert profile["milliseconds"]["rescore"] >= profile["milliseconds"]["originals"] > 0
     by_codes = server.post("/search", asked | {"stage": "refine"})["profile"]
-    assert by_codes["counts"] == {"queries": 1, "items": 400, "codes": 400, "shortlist": 20}
+    assert by_codes["counts"] == {"queries": 1, "items": 400, "codes": 400, "bytes": 1_600, "shortlist": 20}
     assert "refine" in by_codes["milliseconds"]
     del asked["profile"]
     assert server.post("/search", asked)["profile"] is None

@@ -14,23 +14,28 @@ from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
+    precondition,
     rule,
     run_state_machine_as_test,
 )
 
 from models import Metric, exact_neighbours
+from service.admission import FEWEST_ITEMS
 from service.errors import ItemNotFound
+from service.generation import Build
 from service.receipt import ItemStatus
+from service.rollback import Rollback
 from service.store import store
 from tests.postgres import Postgres
 from tests.test_collection import DIM, VECTORS, catalog_of, item, nearest
 
+CODES = {"codec": {"bytes": 2 * DIM}, "training": {"epochs": 1}}
 IDS = st.sampled_from([f"item-{number}" for number in range(30)])
 BATCHES = st.dictionaries(IDS, st.tuples(st.integers(0, 399), st.integers(0, 2)), min_size=1, max_size=12)
 
 
 class CollectionMachine(RuleBasedStateMachine):
-    """Any sequence of ingest, update, delete, patch, restart and publish, against a plain dict."""
+    """Any sequence of ingest, update, delete, patch, training, rollback and restart, against a plain dict."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,6 +43,8 @@ class CollectionMachine(RuleBasedStateMachine):
         self.where = self.place()
         self.expected: dict[str, tuple[int, dict[str, Any]]] = {}
         self.changes = 0
+        self.generations: list[int] = []
+        """The published one, and the one before it, which is kept."""
 
     def place(self) -> Path | str:
         return self.folder
@@ -48,6 +55,7 @@ class CollectionMachine(RuleBasedStateMachine):
         self.writer = catalog.create("c", dimension=DIM, metric=Metric.L2)
         self.other_database, other = catalog_of(self.where)
         self.reader = other.open("c")
+        self.ingest({f"base-{number}": (number, 0) for number in range(FEWEST_ITEMS)})
 
     @rule(batch=BATCHES)
     def ingest(self, batch: dict[str, tuple[int, int]]) -> None:
@@ -77,6 +85,27 @@ class CollectionMachine(RuleBasedStateMachine):
         self.changes += metadata.get("more") != value
         self.expected[name] = v, metadata | {"more": value}
         assert self.writer.patch(name, {"more": value}, 1000).item.item_id == name
+
+    @rule()
+    def train(self) -> None:
+        build = Build(self.database, self.writer.id, CODES, self.folder / "scratch", lambda *_: None)
+        published = build.run(10_000, keep=1)["generation"]
+        shutil.rmtree(self.folder / "scratch")
+        self.generations = [published, *self.generations[:1]]
+        self.is_searched_by(published)
+
+    @precondition(lambda self: len(self.generations) == 2)
+    @rule()
+    def roll_back(self) -> None:
+        now, before = self.generations
+        parameters = {"generation": before, "before": now}
+        Rollback(self.database, self.writer.id, parameters, lambda *_: None, lambda _: None).run(1)
+        self.generations = [before, now]
+        self.is_searched_by(before)
+
+    def is_searched_by(self, generation: int) -> None:
+        for collection in (self.writer, self.reader):
+            assert collection.follower.catch_up().generation_id == generation
 
     @rule(keep=st.integers(0, 12))
     def cut_the_log(self, keep: int) -> None:

@@ -1,9 +1,11 @@
 """The examples of the OpenAPI document are sent as they are, each to its operation, and do what they say."""
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import httpx
+import pytest
 
 from tests.conftest import Server, clustered
 
@@ -13,8 +15,8 @@ ANIMALS = {
     "trout": ("A freshwater fish with spots", {"legs": 0, "home": "river"}),
     "wren": ("A small bird, one of the animals that sing", {"legs": 2, "home": "hedge"}),
 }
-LAST = "/delete"
-"""What ends the path of an operation that is tried after the others."""
+FIRST, LAST = ("/ingest", "/decode"), "/delete"
+"""What ends the paths of operations that are tried before the others, and of one that is tried after them."""
 
 
 class Example(NamedTuple):
@@ -39,7 +41,8 @@ def examples(document: dict[str, Any]) -> Iterator[Example]:
 
 def sent(server: Server, example: Example) -> Any:
     """The answer, which must be a good one."""
-    name = "coded" if example.method == "patch" and example.path.endswith("{name}") else "default"
+    of_codes = example.path.endswith("/decode") or (example.method == "patch" and example.path.endswith("{name}"))
+    name = "coded" if of_codes else "default"
     path = example.path.format(name=name, item_id="otter", alias="newest")
     if isinstance(example.body, str):
         answer: httpx.Response = server.client.request(
@@ -48,6 +51,8 @@ def sent(server: Server, example: Example) -> Any:
     else:
         answer = server.client.request(example.method, path, json=example.body)
     assert answer.is_success, f"{example}: {answer.status_code} {answer.text}"
+    if answer.headers["content-type"].startswith("application/x-ndjson"):
+        return {"results": [json.loads(line) for line in answer.text.splitlines()]}
     return answer.json()
 
 
@@ -66,7 +71,7 @@ def test_every_example_does_what_it_says(new_server: Callable[..., Server]) -> N
     server.post("/ingest", {"collection": "coded", "items": coded})
     server.trained("coded", codec={"kind": "residual", "bytes": 17, "beam": 1})
     every = sorted(
-        examples(server.get("/openapi.json")), key=lambda one: (one.path != "/ingest", one.path.endswith(LAST))
+        examples(server.get("/openapi.json")), key=lambda one: (not one.path.endswith(FIRST), one.path.endswith(LAST))
     )
     answers = [(example, sent(server, example)) for example in every]
 
@@ -74,13 +79,36 @@ def test_every_example_does_what_it_says(new_server: Callable[..., Server]) -> N
         return [(example.body, answer) for example, answer in answers if example.path == path]
 
     assert [answer["counts"]["rejected"] for _, answer in of("/ingest")] == [0, 0, 0]
-    for asked, answer in of("/search"):
+    searches = of("/search")
+    assert len(searches) == 18
+    for asked, answer in searches:
         assert all(found(answer)), asked
+        if isinstance(asked, str):
+            assert [len(hits) for hits in found(answer)] == [1, 1]
+            assert found(answer)[0] == ["trout"]
+            continue
+        ids, hits = found(answer)[0], answer.get("hits", [])
+        if asked.get("text") == "a freshwater fish":
+            assert ids[0] == "trout"
+        if "id" in asked:
+            assert (asked["id"] in ids, len(ids)) == (False, 3)
+        if asked.get("mode") == "text":
+            assert ids == ["trout"]
+        if "min_score" in asked:
+            assert all(hit["score"] >= asked["min_score"] for hit in hits)
+        if "cursor" in asked:
+            assert len(ids) == 2
+        if "profile" in asked:
+            assert (answer["profile"]["codec"], "rescore" in answer["profile"]["milliseconds"]) == ("sparse", False)
+        if "explain" in asked:
+            why = hits[0]["explanation"]
+            assert why["score"] == pytest.approx(sum(part["share"] for part in why["parts"]) + why["rest"], abs=1e-4)
+            assert hits[0]["score"] == pytest.approx(why["score"], abs=1e-4)
         if "filter" in asked:
             assert found(answer) == [["otter"]]
         if "group_by" in asked:
             assert {"river", "hedge"} <= {hit["group"] for hit in answer["hits"]}
-        if asked.get("mode") == "hybrid":
+        if asked.get("mode") == "hybrid" and "fusion" not in asked:
             assert "otter" in found(answer)[0][:2]  # first by words; by vectors those without any are all alike
         if asked.get("collection") == "vectors":
             assert found(answer) == [["a"]]
@@ -105,5 +133,9 @@ def test_every_example_does_what_it_says(new_server: Callable[..., Server]) -> N
     assert server.get("/aliases") == {"aliases": {"newest": "default"}}
     ((_, embedded),) = of("/v1/embeddings")
     assert len(embedded["data"][0]["embedding"]) == 512
+    ((_, counted),) = of(f"{of_name}/items/count")
+    assert counted == {"count": 1}
+    ((_, decoded),) = of(f"{of_name}/decode")
+    assert [len(vector) for vector in decoded["vectors"]] == [4]
     ((_, encoded),) = of(f"{of_name}/encode")
     assert set(encoded["codes"][0]) == {"0", "1"}

@@ -46,5 +46,7 @@ def list_latents(body: LatentsRequest, collection: CollectionDep) -> LatentList:
 def embeddings(body: EmbeddingsRequest, codewell: CodewellDep) -> EmbeddingsResponse:
     """Vectors of texts as OpenAI's API gives them; the model is a collection, whose encoder is used."""
     texts = intake.texts(body.texts, "input", codewell.settings)
-    vectors = codewell.catalog.open(body.model, "model").embed(texts, "input")
+    collection = codewell.catalog.open(body.model, "model")
+    intake.as_many(body.dimensions, collection)
+    vectors = collection.embed(texts, "input")
     return EmbeddingsResponse.of(body, vectors)

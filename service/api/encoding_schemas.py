@@ -64,6 +64,8 @@ class Codes(BaseModel):
 class DecodeRequest(Strict):
     """Codes of the generation that searches use, as `encode` gives them in base64."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"codes": ["AAAAAAAAAAAAAAAAAAAAAAA="]}]})
+
     codes: list[Code]
 
 
@@ -75,13 +77,14 @@ class VectorsOut(BaseModel):
 
 
 class EmbeddingsRequest(BaseModel):
-    """OpenAI's form; what it may carry beside these is ignored, as clients send it unasked."""
+    """OpenAI's form; what else it carries is ignored, as clients send it unasked."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"model": "default", "input": "a river mammal"}]})
 
     model: Name = Field(description="A collection that takes text")
     input: Text | list[Text]
     encoding_format: Literal["float", "base64"] = "float"
+    dimensions: int | None = Field(None, description="None but the collection's own")
 
     @property
     def texts(self) -> list[str]:

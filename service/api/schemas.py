@@ -228,6 +228,8 @@ class Deleted(BaseModel):
 class CountRequest(Strict):
     """Which items to count; without a filter, all."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"filter": {"legs": 0, "home": "river"}}]})
+
     filter: MetadataFilter = None
 
 

@@ -1,6 +1,7 @@
 """POST /search: one question or many. Knows no index."""
 
 import time
+from typing import Any
 
 from fastapi import APIRouter, Response
 
@@ -17,13 +18,28 @@ from service.query import Answer, Query
 router = APIRouter(tags=["search"], route_class=LargeRoute)
 
 
-@router.post("/search", response_model=SearchResponse | BatchResponse, dependencies=[READ])
+NDJSON_BODY: dict[str, Any] = {
+    "requestBody": {
+        "content": {
+            "application/x-ndjson": {
+                "schema": {"type": "string"},
+                "example": '{"text": "fish", "k": 1}\n{"text": "music", "k": 1}\n',
+            }
+        }
+    }
+}
+
+
+@router.post("/search", response_model=SearchResponse | BatchResponse, openapi_extra=NDJSON_BODY, dependencies=[READ])
 def search(body: SearchRequest, codewell: CodewellDep) -> Response:
     """The nearest items to a text, a vector or an item, or those with a text's words, or both by the mode hybrid.
     `queries` asks many questions in one pass.
 
     Before a collection's first training the answer is exact. Higher scores are better: the cosine, the inner product,
     or minus the squared distance.
+
+    As `application/x-ndjson` with `?collection=` thousands of questions come a line each, and an answer a line is sent
+    as it is found; a question that is wrong has its problem as its line.
     """
     began = time.perf_counter()
     answers = answered(intake.queries(body, codewell.settings), codewell)

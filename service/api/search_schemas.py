@@ -127,6 +127,15 @@ class SearchRequest(QueryIn):
                 {"text": "animals", "group_by": "home", "k": 3},
                 {"collection": "vectors", "vector": [0.1, 0.2, 0.3], "include": ["metadata"]},
                 {"text": "animals living in water", "index": "buckets", "probes": 1_000},
+                {"text": "fish", "mode": "text"},
+                {"text": "a freshwater fish", "mode": "hybrid", "fusion": {"kind": "weights", "text": 0.7}},
+                {"id": "trout", "k": 3},
+                {"text": "a freshwater fish", "min_score": 0.2},
+                {"text": "a freshwater fish", "diversity": 0.5, "k": 3},
+                {"text": "animals", "k": 2, "cursor": "AQAAAAAAAAA="},
+                {"text": "a freshwater fish", "stage": "refine", "profile": True},
+                {"text": "a freshwater fish", "k": 1, "stage": "refine", "explain": True},
+                {"text": "a freshwater fish", "boost": {"5": 0.2}, "suppress": {"7": 0.1}},
                 {"queries": [{"text": "fish"}, {"text": "music"}]},
             ]
         }
@@ -185,8 +194,9 @@ class HitOut(BaseModel):
 class ProfileOut(BaseModel):
     """Of all queries that were answered together."""
 
+    codec: str = Field(description="The kind of the codec whose codes were searched; flat before a first training")
     milliseconds: dict[str, float] = Field(description="By stage; `originals` is a part of `rescore`")
-    counts: dict[str, int]
+    counts: dict[str, int] = Field(description="`bytes` are those of the codes compared and of the originals read")
 
 
 class BucketsOut(BaseModel):
@@ -227,7 +237,9 @@ class AnswerOut(BaseModel):
             buckets=answer.probed and BucketsOut(**answer.probed._asdict()),
             profile=told
             and ProfileOut(
-                milliseconds={stage: round(took, 3) for stage, took in told.milliseconds.items()}, counts=told.counts
+                codec=told.codec,
+                milliseconds={stage: round(took, 3) for stage, took in told.milliseconds.items()},
+                counts=told.counts,
             ),
         )
 
