@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from models import Metric, ResidualCodec, ResidualConfig, Vectors, exact_neighbours, recall
+from models import Codes, Metric, ResidualCodec, ResidualConfig, Scores, Vectors, exact_neighbours, recall
 from service.certificate import certify
 from service.index import additive
 from service.index.additive import AdditiveIndex
@@ -92,6 +92,29 @@ def test_buckets_score_every_code_by_the_codecs_own_score(index: AdditiveIndex) 
     found = BucketIndex(index).search(QUERIES, K, LIVE, N).neighbours
     assert recall(found.rows, truth_of(index.codec)).mean() == 1
     np.testing.assert_array_less(index.search(QUERIES, K, LIVE).scores, found.scores + 1e-3)
+
+
+def test_lengths_of_codes_are_worked_out_once(index: AdditiveIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    codec, codes, seen, real = index.codec, index.codes[:], list[int](), index.codec.squares
+
+    def squares(some: Codes) -> Scores:
+        seen.append(len(some))
+        return real(some)
+
+    monkeypatch.setattr(codec, "squares", squares)
+    view = View.of(1, codec, 0, np.arange(100), codes[:100])
+    dead = np.arange(0, 2_000, 7)
+    for start, end, gone in ((100, 1_000, dead[dead < 100]), (1_000, 1_500, dead[dead < 1_000]), (1_500, N, dead)):
+        view = view.applied(end, np.arange(start, end), codes[start:end], gone)
+    last = view.applied(N + 1, N + np.arange(3_000), codes, np.empty(0, np.int64))
+    assert (len(last.tail), sum(seen)) == (0, 2 * N), "the last step folds all of them into the base"
+    live = np.setdiff1d(np.arange(N), dead)
+    every = np.concatenate((live, N + np.arange(3_000)))
+    fresh = View.of(1, codec, N + 1, every, codes[every % N])
+    for one, other in zip(
+        last.search(QUERIES, K, IndexKind.FAISS), fresh.search(QUERIES, K, IndexKind.FAISS), strict=True
+    ):
+        assert np.array_equal(one, other)
 
 
 def test_mapped_files_answer_alike_and_leave_codes_on_the_disk(index: AdditiveIndex, tmp_path: Path) -> None:

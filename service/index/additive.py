@@ -36,12 +36,15 @@ class AdditiveIndex:
 
     files = FILES
 
-    def __init__(self, codec: Codec, codes: Codes) -> None:
+    def __init__(self, codec: Codec, codes: Codes, known: Scores | None = None) -> None:
+        """Over (n, code_bytes) codes; `known`: (s,) squared lengths of the first, which take longest to work out."""
         if not isinstance(codec, ResidualCodec):
             raise TypeError(f"codes of the kind {codec.kind} do not add up")
         self.codec: ResidualCodec = codec
         self._lists = _filled(codec, codes)
-        self._squares = codec.squares(codes)
+        known = np.empty(0, np.float32) if known is None else known
+        self.squares = np.concatenate((known, codec.squares(codes[len(known) :])))
+        """(n,) of the codes, by slot"""
         self._take()
 
     def _take(self) -> None:
@@ -60,7 +63,7 @@ class AdditiveIndex:
         """The index in files that `write` made. Codes stay in the files: processes that map them share their pages."""
         index = cls(codec, np.empty((0, codec.code_bytes), np.uint8))
         index._lists = mapped_lists(folder / INDEX)
-        index._squares = np.load(folder / SQUARES, mmap_mode="r")
+        index.squares = np.load(folder / SQUARES, mmap_mode="r")
         index._take()
         return index
 
@@ -69,7 +72,7 @@ class AdditiveIndex:
         """Writes `files` over blocks of (n, code_bytes) codes, slots in their order; all codes are in RAM once."""
         index = AdditiveIndex(codec, np.concatenate([np.empty((0, codec.code_bytes), np.uint8), *blocks]))
         faiss.write_index(index._lists, str(folder / INDEX))
-        np.save(folder / SQUARES, index._squares)
+        np.save(folder / SQUARES, index.squares)
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -77,12 +80,12 @@ class AdditiveIndex:
     @property
     def ram_bytes(self) -> int:
         """Bytes of the lists, with an id of eight bytes beside each code, and of the codes' places and lengths."""
-        return len(self) * (int(self._lists.code_size) + 8) + self.codes.ram_bytes + int(self._squares.nbytes)
+        return len(self) * (int(self._lists.code_size) + 8) + self.codes.ram_bytes + int(self.squares.nbytes)
 
     @property
     def mapped_bytes(self) -> int:
         """Those of them that a mapped index leaves in its files."""
-        return len(self) * (int(self._lists.code_size) + 8) + int(self._squares.nbytes)
+        return len(self) * (int(self._lists.code_size) + 8) + int(self.squares.nbytes)
 
     def scanned(self, live: int, share: float) -> int:
         """How many of so many live codes a search with this share looks at, about."""
@@ -102,7 +105,7 @@ class AdditiveIndex:
         if alive and lists < CODEWORDS and short.any():
             slots[short], products[short] = self._looked(queries[short], k, live, CODEWORDS)
         shares = self._shares[self.codes.entries(slots) + self._offsets].sum(axis=2)
-        scores = self.codec.completed(queries, products, shares, self._squares[slots])
+        scores = self.codec.completed(queries, products, shares, self.squares[slots])
         best = top(np.where(slots < 0, np.float32(-np.inf), scores), slots, k)
         return Neighbours(np.where(np.isneginf(best.scores), -1, best.rows), best.scores)
 
@@ -115,7 +118,7 @@ class AdditiveIndex:
 
     def scores(self, queries: Vectors, slots: NDArray[np.int64]) -> Scores:
         """(q, D) queries and (q, c) slots to the codec's (q, c) scores; -1 gets minus infinity."""
-        scores = self.codec.scores(queries, self.codes[slots], self._squares[slots])
+        scores = self.codec.scores(queries, self.codes[slots], self.squares[slots])
         return np.where(slots < 0, np.float32(-np.inf), scores)
 
     def _looked(self, queries: Vectors, k: int, live: NDArray[np.uint8], lists: int) -> Looked:

@@ -65,11 +65,18 @@ class Segment:
         self.buckets = BucketIndex(scan) if buckets is None else buckets
 
     @classmethod
-    def of(cls, codec: Codec, rows: RowArray, codes: Codes, keys: NDArray[np.uint16] | None = None) -> "Segment":
-        """The segment of (n,) rows with (n, code_bytes) codes, which it copies into RAM, and the (n, tables) keys of
-        their buckets, where they are known.
+    def of(
+        cls,
+        codec: Codec,
+        rows: RowArray,
+        codes: Codes,
+        keys: NDArray[np.uint16] | None = None,
+        squares: Scores | None = None,
+    ) -> "Segment":
+        """The segment of (n,) rows with (n, code_bytes) codes, which it copies into RAM. What is known of them need not
+        be worked out: the (n, tables) keys of their buckets, and the squared lengths of the first codes that add up.
         """
-        scan = scan_of(codec)(codec, codes)
+        scan = scan_of(codec)(codec, codes) if squares is None else AdditiveIndex(codec, codes, squares)
         return cls(rows, scan, buckets=BucketIndex(scan, keys))
 
     def __len__(self) -> int:
@@ -136,6 +143,10 @@ class Segment:
         for start in range(0, len(self), BLOCK):
             alive[start : start + BLOCK] &= table[self.rows[start : start + BLOCK] - first]
         return self._with(alive)
+
+    def squares(self, slots: NDArray[np.int64]) -> Scores | None:
+        """(s,) squared lengths of codes that add up; none of others, which have no need of them."""
+        return self.scan.squares[slots] if isinstance(self.scan, AdditiveIndex) else None
 
     def some_codes(self, most: int) -> Codes:
         """(n, code_bytes) codes of the live among `most` evenly spaced slots."""

@@ -81,14 +81,16 @@ class View:
         if len(added):
             keep = tail.live_slots()
             rows, codes = np.concatenate((tail.rows[keep], added)), np.concatenate((tail.codes[keep], codes))
-            tail = Segment.of(self.codec, rows, codes, tail.buckets.carried(keep, codes))
+            tail = Segment.of(self.codec, rows, codes, tail.buckets.carried(keep, codes), tail.squares(keep))
         base, tail = self.base.without(removed), tail.without(removed)
         dead = len(base) - base.live_count
         if len(tail) > max(SMALLEST_TAIL, len(base) // TAIL_SHARE) or DEAD_SHARE * dead > len(base) + SMALLEST_TAIL:
             first, second = base.live_slots(), tail.live_slots()
             rows = np.concatenate((base.rows[first], tail.rows[second]))
             codes = np.concatenate((base.codes[first], tail.codes[second]))
-            whole = Segment.of(self.codec, rows, codes, base.buckets.carried(first, codes))
+            known, others = base.squares(first), tail.squares(second)
+            squares = None if known is None or others is None else np.concatenate((known, others))
+            whole = Segment.of(self.codec, rows, codes, base.buckets.carried(first, codes), squares)
             return View.over(self.generation_id, seq, whole)
         return View(self.generation_id, self.codec, seq, base, tail)
 
