@@ -1,6 +1,7 @@
 """What a metadata filter costs: recall@10 and milliseconds a search, over HTTP, at 50, 10, 1 and 0.1% of the items.
 
-    python -m benchmarks.filtering --base F.npy --queries F.npy [--items 100000] [--bytes 64] [--metric cosine]
+    python -m benchmarks.filtering --base F.npy --queries F.npy [--items 100000] [--kind dense] [--bytes 64]
+        [--metric cosine] [--minutes 10]
 
 A real server with one process and one client, one query a request; each item's metadata has a random rank, and a filter
 takes the ranks below a bound. Truth is an exact search among the items that the filter chooses. The searches of all
@@ -35,7 +36,9 @@ def main() -> None:
     arguments.add_argument("--queries", type=Path, required=True)
     arguments.add_argument("--items", type=int, default=100_000)
     arguments.add_argument("--asked", type=int, default=100, help="queries")
+    arguments.add_argument("--kind", default="dense", help="of the codec")
     arguments.add_argument("--bytes", type=int, default=64)
+    arguments.add_argument("--minutes", type=float, default=10, help="of training, at most")
     arguments.add_argument("--metric", choices=[metric.value for metric in Metric], default="cosine")
     given = arguments.parse_args()
     metric = Metric(given.metric)
@@ -43,12 +46,12 @@ def main() -> None:
     queries = np.load(given.queries, mmap_mode="r")[: given.asked].astype(np.float32)
     ranks = np.random.default_rng(0).permutation(len(base))
     with tempfile.TemporaryDirectory() as folder, served(Path(folder)) as url, Client(url) as client:
-        fill(client, base, ranks, metric, given.bytes)
+        codec = {"kind": given.kind, "bytes": given.bytes}
+        fill(client, base, ranks, metric, codec, given.minutes)
         measure(client, base, queries, ranks, metric)
 
 
-def fill(client: Client, base: Any, ranks: Any, metric: Metric, size: int) -> None:
-    codec = {"bytes": size}
+def fill(client: Client, base: Any, ranks: Any, metric: Metric, codec: dict[str, Any], minutes: float) -> None:
     client.create({"name": "filtered", "dimension": base.shape[1], "metric": metric.value, "codec": codec})
     for start in range(0, len(base), 1_000):
         items = [
@@ -56,7 +59,7 @@ def fill(client: Client, base: Any, ranks: Any, metric: Metric, size: int) -> No
             for row in range(start, min(start + 1_000, len(base)))
         ]
         client.ingest("filtered", items)
-    trained(client, "filtered", {"training": {"epochs": 5}})
+    trained(client, "filtered", {"training": {"epochs": 5, "minutes": minutes}})
 
 
 def measure(client: Client, base: Any, queries: Any, ranks: Any, metric: Metric) -> None:
