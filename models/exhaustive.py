@@ -75,7 +75,7 @@ def _scored(queries: Any, vectors: Any, metric: Metric) -> tuple[Any, Any]:
     """Scores (q, n) of NumPy's arrays or of PyTorch's, and how far from one another two roundings of one may be, (q,).
 
     A sum of D rounded products is off by D epsilon / 2 of the largest that it could be (Higham 2002, 3.1), and so is
-    the other; lengths add a little. Errors are much smaller as a rule, for they cancel.
+    the other, and the squares that lengths are of. Errors are much smaller as a rule, for they cancel.
     """
     if metric is Metric.L2:  # about the mean fewest digits cancel
         centre = vectors.mean(0)
@@ -89,4 +89,4 @@ def _scored(queries: Any, vectors: Any, metric: Metric) -> tuple[Any, Any]:
         scores, largest = scores / (lengths + (lengths == 0)), length
     else:
         largest = length * longest
-    return scores, (vectors.shape[1] + 8) * float(np.finfo(np.float32).eps) * largest
+    return scores, (2 * vectors.shape[1] + 8) * float(np.finfo(np.float32).eps) * largest

@@ -30,7 +30,11 @@ def cores_of_a_job(settings: Settings) -> Iterator[None]:
     They spin otherwise, and on a busy machine the one that is waited for is kept from its core so: a training took six
     times its CPU. What this process imports meanwhile, in another thread, may find the same.
     """
-    wanted = {PRODUCTS: str(settings.cores), WAITING: os.environ.get(WAITING, "PASSIVE")}
+    given = os.environ.get(PRODUCTS, "1")
+    wanted = {
+        PRODUCTS: str(settings.cores) if given == "1" else given,  # 1 is what `share_cores` says
+        WAITING: os.environ.get(WAITING, "PASSIVE"),
+    }
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:

@@ -76,7 +76,7 @@ class JobQueue:
                 if job.cancel_requested:
                     end(session, job, JobState.CANCELLED, self._notices)
                 else:
-                    job.state, job.message = JobState.QUEUED, "taken up again after a restart"
+                    job.state, job.message = JobState.QUEUED, "taken up again after it was cut off"
                     job.crashes += int(crashed)
 
     def is_active(self, job_id: str) -> bool:

@@ -35,7 +35,7 @@ class Profile:
         self.operation = operation
         self.collection = collection
         self.codec = ""
-        """The kind of the codec whose codes were searched."""
+        """The kind of the codec whose codes were searched last."""
         self.milliseconds: dict[str, float] = {}
         """By stage, in the order in which they first ran."""
         self.counts: dict[str, int] = {}
@@ -62,6 +62,10 @@ class Profile:
             self._depth -= 1
             self.milliseconds[name] = self.milliseconds.get(name, 0.0) + 1_000 * took
             self.runs.append(Run(name, began - self._began, took, self._depth))
+
+    def looked_at(self, codec: str, items: int) -> None:
+        """Of which kind the codes are that are searched, and how many items there are: of the last look, if several."""
+        self.codec, self.counts["items"] = codec, items
 
     def count(self, name: str, number: int) -> None:
         """Adds to a count."""

@@ -56,7 +56,7 @@ class Ranker(Reader):
         whole: bool,
     ) -> None:
         """What each query, all of one mode, is answered from: the rows that the plan finds, best first."""
-        items = self._count(chosen, whole=whole)
+        items = counted(chosen, aligned.chunks, whole=whole)
         found = self._ranked(members, chosen, aligned, items, plan, profile, deadline, whole=whole)
         tell(members, deadline)
         for one, ranked in zip(members, found, strict=True):
@@ -92,7 +92,7 @@ class Ranker(Reader):
             worded = self._worded(texts, chosen, aligned, plan.k + 1, profile, deadline)
         if mode is Mode.TEXT:
             return worded
-        chunks = self._chunk_view(chosen.applied_seq)
+        chunks = aligned.chunks
         if mode is Mode.HYBRID:  # what words found has its vector's place too, however coarse the codes are
             also = np.full((len(members), max(len(words.rows) for words in worded)), -1, np.int64)
             for place, (one, words) in enumerate(zip(members, worded, strict=True)):
@@ -155,11 +155,6 @@ class Ranker(Reader):
         one.chunks |= dict(zip(rolled.items.rows.tolist(), rolled.chunks.tolist(), strict=True))
         return rolled.items
 
-    def _count(self, view: View, *, whole: bool) -> int:
-        """The items that are live in the view; `whole`: nothing of the collection is left out of it."""
-        chunks = self._chunk_view(view.applied_seq)
-        return len(view) if chunks is None else chunks.count(view, whole=whole)
-
     def _worded(
         self, texts: Sequence[str], chosen: View, aligned: Aligned, k: int, profile: Profile, deadline: Deadline
     ) -> list[Ranked]:
@@ -174,7 +169,13 @@ class Ranker(Reader):
 
     def _aligned(self, view: View, *, filters: bool = False, words: bool = False) -> tuple[View, Aligned]:
         """The view, or a later one, and what is wanted beside it."""
-        return Aligned.of(view, self.follower, self._filters if filters else None, self._words if words else None)
+        return Aligned.of(
+            view,
+            self.follower,
+            self._filters if filters else None,
+            self._words if words else None,
+            None if self.chunking is None else self._chunks,
+        )
 
     def _only(
         self, view: View, aligned: Aligned, wanted: Filter, profile: Profile, without: Set[int] = frozenset()
@@ -183,9 +184,8 @@ class Ranker(Reader):
         with profile.stage("filter"):
             rows = aligned.rows(wanted)
             rows = np.setdiff1d(rows, list(without)) if without else rows
-            chunks = self._chunk_view(view.applied_seq)
-            chosen = view.only(rows if chunks is None else chunks.rows_of(rows))
-        profile.count("chosen", self._count(chosen, whole=False))
+            chosen = view.only(rows if aligned.chunks is None else aligned.chunks.rows_of(rows))
+        profile.count("chosen", counted(chosen, aligned.chunks, whole=False))
         return chosen
 
     def _neighbours(
@@ -205,6 +205,7 @@ class Ranker(Reader):
             with profile.stage("waiting"):
                 turn.enter_context(deadline.turn(self._computing))
             if plan.kind is IndexKind.EXACT and view.generation_id is not None:
+                profile.count("bytes", len(view) * self.originals.bytes_of(self.dim))
                 with profile.stage("exact"):
                     blocks = self._blocks() if whole else self._blocks_of(view.live_rows())
                     best = exact_search(_in_time(blocks, view, points, deadline), points, plan.k, self.metric)
@@ -216,6 +217,11 @@ class Ranker(Reader):
         for one, told in zip(members, probed, strict=False):  # none but by the buckets
             one.probed = told
         return best
+
+
+def counted(view: View, chunks: ChunkView | None, *, whole: bool) -> int:
+    """The items that are live in the view; `whole`: nothing of the collection is left out of it."""
+    return len(view) if chunks is None else chunks.count(view, whole=whole)
 
 
 def _lists(found: Neighbours) -> list[Ranked]:

@@ -7,6 +7,7 @@ import shutil
 import signal
 import time
 import uuid
+from collections.abc import Set
 from contextlib import suppress
 from functools import partial
 from multiprocessing.context import SpawnProcess
@@ -108,7 +109,8 @@ class Runner:
         if time.monotonic() - self._last_tidy > TIDY_SECONDS:
             self._last_tidy = time.monotonic()
             purge_logs(self._database)
-            remove_leftovers(self._settings.jobs_dir, self._queue)
+            running = {claim.job_id for claim in self._processes}
+            remove_leftovers(self._settings.jobs_dir, self._queue, running)
             self._database.shorten_log()
 
     def _elected(self) -> bool:
@@ -142,10 +144,10 @@ class Runner:
                 process.join()
                 if code in PUT_BACK:
                     self._queue.requeue(ended, crashed=False)
-                elif code < 0:
-                    log.warning("the process of job %s was killed by signal %s", ended.job_id, -code)
+                elif code == -signal.SIGKILL:  # somebody did so, or the system, which was short of memory
+                    log.warning("the process of job %s was killed; it is taken up again", ended.job_id)
                     self._queue.requeue(ended, crashed=True)
-                elif code > 0:
+                elif code:
                     self._queue.finish(ended, JobState.FAILED, f"the job's process ended with exit code {code}")
                 del self._processes[ended]
                 self._log_end(ended.job_id)
@@ -156,8 +158,8 @@ class Runner:
             process = context.Process(target=run_job, args=(self._settings, claim), daemon=True)
             with cores_of_a_job(self._settings):
                 process.start()
-            _put_behind(process)
             self._processes[claim] = process
+            _put_behind(process)
             log.info("job %s started as process %s", claim.job_id, process.pid)
 
     def _log_end(self, job_id: str) -> None:
@@ -238,10 +240,10 @@ class _Reporter:
             raise TrainingStopped
 
 
-def remove_leftovers(jobs_dir: Path, queue: JobQueue) -> None:
-    """Deletes scratch folders of jobs that are over."""
+def remove_leftovers(jobs_dir: Path, queue: JobQueue, running: Set[str] = frozenset()) -> None:
+    """Deletes scratch folders of jobs that are over and whose process is."""
     for folder in jobs_dir.iterdir():
-        if folder.is_dir() and not queue.is_active(folder.name):
+        if folder.is_dir() and folder.name not in running and not queue.is_active(folder.name):
             shutil.rmtree(folder, ignore_errors=True)
 
 

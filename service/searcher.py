@@ -19,7 +19,7 @@ from service.item import checked_vector
 from service.latents import Explanation, Latent, Latents
 from service.profile import Operation, Profile
 from service.query import Answer, Example, Hit, Mode, Query, combined, why_fewer
-from service.ranker import Ranker
+from service.ranker import Ranker, counted
 from service.search import Plan
 from service.span import Span
 from service.store import payload, store
@@ -56,15 +56,13 @@ class Searcher(Ranker):
         profile, deadline = Profile(Operation.SEARCH, self.name), deadline or Deadline()
         left = deadline.left
         view = self.follower.view(min_seq, wait_seconds if left is None else min(wait_seconds, left))
-        profile.codec = view.codec.kind
         profile.count("queries", len(queries))
-        profile.count("items", self._count(view, whole=True))
+        filters = any(query.filter is not None or query.group_by is not None for query in queries)
+        words = any(query.mode is not Mode.VECTOR for query in queries)
         for look in range(LOOKS):
-            view, aligned = self._aligned(
-                view,
-                filters=any(query.filter is not None or query.group_by is not None for query in queries),
-                words=any(query.mode is not Mode.VECTOR for query in queries),
-            )
+            with profile.stage("query"):
+                view, aligned = self._aligned(view, filters=filters, words=words)
+            profile.looked_at(view.codec.kind, counted(view, aligned.chunks, whole=True))
             answers, gone = self._looked(queries, view, aligned, vectors, profile, deadline, first=not look)
             if not gone or deadline.over:
                 break
@@ -269,8 +267,7 @@ class Searcher(Ranker):
         """
         view, aligned = self._aligned(self.follower.view(), filters=wanted != Every())
         chosen = view if wanted == Every() else self._only(view, aligned, wanted, Profile())
-        chunks = self._chunk_view(view.applied_seq)
-        return self._latents(view, None).commonest(chosen, limit, self._texts, chunks)
+        return self._latents(view, None).commonest(chosen, limit, self._texts, aligned.chunks)
 
     def _latents(self, view: View, field: str | None) -> Latents:
         """Those of the view's codec; their labels are kept while it is the one that is searched."""

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -114,9 +115,12 @@ class Server:
 
     def spawned(self) -> list[int]:
         """Its workers and jobs: processes of multiprocessing that it has started."""
-        by_thread = Path(f"/proc/{self.process.pid}/task").glob("*/children")
-        children = [pid for path in by_thread for pid in path.read_text().split()]
-        return [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        found = []
+        for path in Path(f"/proc/{self.process.pid}/task").glob("*/children"):
+            with suppress(FileNotFoundError, ProcessLookupError):  # a thread or a process that has just ended
+                children = path.read_text().split()
+                found += [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        return found
 
     def metrics(self) -> dict[str, float]:
         """What Prometheus would read: by name and labels, as they stand in the text."""

@@ -43,6 +43,7 @@ class CollectionMachine(RuleBasedStateMachine):
         self.where = self.place()
         self.expected: dict[str, tuple[int, dict[str, Any]]] = {}
         self.changes = 0
+        self.trainings = 0
         self.generations: list[int] = []
         """The published one, and the one before it, which is kept."""
 
@@ -86,8 +87,10 @@ class CollectionMachine(RuleBasedStateMachine):
         self.expected[name] = v, metadata | {"more": value}
         assert self.writer.patch(name, {"more": value}, 1000).item.item_id == name
 
+    @precondition(lambda self: self.trainings < 2)  # each takes most of a second
     @rule()
     def train(self) -> None:
+        self.trainings += 1
         build = Build(self.database, self.writer.id, CODES, self.folder / "scratch", lambda *_: None)
         published = build.run(10_000, keep=1)["generation"]
         shutil.rmtree(self.folder / "scratch")
@@ -140,7 +143,7 @@ class CollectionMachine(RuleBasedStateMachine):
     def every_item_is_there(self) -> None:
         if not hasattr(self, "writer"):
             return
-        names = [f"item-{number}" for number in range(30)]
+        names = [*(f"item-{number}" for number in range(30)), *(f"base-{number}" for number in range(FEWEST_ITEMS))]
         for name, hit in zip(names, self.writer.get(names, vectors=True), strict=True):
             if name in self.expected:
                 v, metadata = self.expected[name]

@@ -18,6 +18,7 @@ from models import (
     paired_scores,
     prepared,
     recall,
+    top,
 )
 from models.additive import Tables, searched
 from models.beam import product_type
@@ -87,6 +88,9 @@ def test_true_neighbours_are_the_same_everywhere(metric: Metric, dim: int) -> No
     here, there = (exact_search(blocks, queries, 10, metric, device) for device in ("cpu", "auto"))
     assert np.array_equal(there.rows, here.rows)
     assert np.array_equal(there.scores, here.scores)
+    points = prepared(queries, metric)
+    every = paired_scores(points, np.broadcast_to(base, (len(points), *base.shape)), metric)
+    assert np.array_equal(here.rows, 3 * top(every, np.arange(len(base)), 10).rows)
     if metric is Metric.L2:
         assert here.rows[3].tolist() == [0, 21, *range(150, 1_350, 150)]
 

@@ -47,6 +47,6 @@ def embeddings(body: EmbeddingsRequest, codewell: CodewellDep) -> EmbeddingsResp
     """Vectors of texts as OpenAI's API gives them; the model is a collection, whose encoder is used."""
     texts = intake.texts(body.texts, "input", codewell.settings)
     collection = codewell.catalog.open(body.model, "model")
-    intake.as_many(body.dimensions, collection)
+    intake.check_dimensions(body.dimensions, collection)
     vectors = collection.embed(texts, "input")
     return EmbeddingsResponse.of(body, vectors)

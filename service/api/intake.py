@@ -103,7 +103,7 @@ def texts(given: Sequence[str], field: str, settings: Settings) -> Sequence[str]
     return given
 
 
-def as_many(dimensions: int | None, collection: Collection) -> None:
+def check_dimensions(dimensions: int | None, collection: Collection) -> None:
     """Raises InvalidInput where vectors of another length than the collection's are asked for."""
     if dimensions not in (None, collection.dim):
         raise InvalidInput(f"the vectors of this collection have {collection.dim} numbers", field="dimensions")

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from sqlite3 import SQLITE_BUSY, SQLITE_IOERR_SHMSIZE, SQLITE_IOERR_WRITE, OperationalError
+from sqlite3 import SQLITE_BUSY, SQLITE_IOERR_WRITE, OperationalError
 from sqlite3 import Connection as SQLiteConnection
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
@@ -177,7 +177,7 @@ def _meaning(error: BaseException | None, lost: bool) -> Exception | None:
     said = "" if code else str(error).lower()  # where there is a code, words may be a user's: a name that was repeated
     if code == "53100" or "disk is full" in said or "no space left" in said:
         return StorageFull("the database's disk is full; nothing of this request was kept")
-    if getattr(error, "sqlite_errorcode", None) in (SQLITE_IOERR_WRITE, SQLITE_IOERR_SHMSIZE):
+    if getattr(error, "sqlite_errorcode", None) == SQLITE_IOERR_WRITE:
         return StorageFull(
             "the database's file could not be written: a quota or a limit on the size of files was reached, or its "
             "disk has failed; nothing of this request was kept"
