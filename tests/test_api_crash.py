@@ -11,10 +11,12 @@ from threading import Thread
 
 import httpx
 import numpy as np
+import psycopg
 import pytest
 
 from service.runner import NICE
 from tests.conftest import Server, clustered
+from tests.postgres import Postgres
 
 ROUNDS = 5
 LONGER = {"codec": {"decoder_hidden": [1024]}, "training": {"epochs": 10, "learning_rate": 1e-4}}
@@ -165,3 +167,34 @@ def test_a_file_that_may_not_grow_is_507_by_name_and_heals(new_server: Callable[
     assert sent(100).status_code == 200
     found = server.post("/search", {"collection": "c", "vector": vectors[107].tolist(), "k": 1})
     assert [hit["id"] for hit in found["hits"]] == ["107"]
+
+
+def test_a_database_that_may_only_be_read_answers_searches_and_heals(
+    new_server: Callable[..., Server], postgres: Postgres
+) -> None:
+    url = postgres.new_database()
+    server = new_server(DATABASE_URL=url)
+    vectors = clustered(20, 8)
+    items = [{"id": f"{n}", "vector": vector.tolist()} for n, vector in enumerate(vectors)]
+    server.post("/ingest", {"collection": "c", "items": items[:10]})
+
+    def allow(what: str) -> None:
+        """For connections from now on; the server's are ended."""
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("SET default_transaction_read_only = off")
+            (name,) = connection.execute("SELECT current_database()").fetchone() or ("",)
+            change = f'ALTER DATABASE "{name}" SET default_transaction_read_only = {what}'
+            connection.execute(change.encode())
+            others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid <> %s"
+            connection.execute(others, [name, connection.info.backend_pid])
+
+    allow("on")
+    asked = {"collection": "c", "vector": vectors[3].tolist(), "k": 1}
+    refused = server.client.post("/ingest", json={"collection": "c", "items": items[10:]})
+    assert refused.status_code == 503, refused.text
+    assert "read-only" in refused.json()["detail"]
+    assert refused.headers["Retry-After"]
+    assert [hit["id"] for hit in server.post("/search", asked)["hits"]] == ["3"]
+    allow("off")
+    assert server.post("/ingest", {"collection": "c", "items": items[10:]})["counts"]["inserted"] == 10
+    assert server.get("/collections/c")["items"] == 20

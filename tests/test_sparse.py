@@ -221,6 +221,29 @@ def test_an_indexs_scores_are_the_codecs(metric: Metric) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-2)
 
 
+@pytest.mark.parametrize("metric", list(Metric))
+def test_what_a_latent_adds_is_what_its_decoded_part_adds(metric: Metric) -> None:
+    """A code with one latent alone decodes to the bias and z_j D_j, and one with none to the bias."""
+    codec = codec_of(metric)
+    codes, query = codec.encode(BASE[:20]), QUERIES[0]
+    told = codec.contributions(query, codes)
+    q = prepared(query[None], metric)[0].astype(np.float64)
+    none = codes.copy()
+    none[:, 2 * K :] = 0
+    bias, whole = codec.decode(none).astype(np.float64), codec.decode(codes).astype(np.float64)
+    length = np.linalg.norm(whole, axis=1) if metric is Metric.COSINE else np.ones(20)
+    twice = 2 if metric is Metric.L2 else 1
+    for place in range(K):
+        alone = none.copy()
+        alone[:, 2 * K + place] = codes[:, 2 * K + place]
+        part = codec.decode(alone).astype(np.float64) - bias
+        np.testing.assert_allclose(told.shares[:, place], twice * (part @ q) / length, rtol=1e-3, atol=1e-4)
+    rest = bias @ q / length
+    if metric is Metric.L2:
+        rest = 2 * rest - q @ q - np.square(whole).sum(axis=1)
+    np.testing.assert_allclose(told.rest, rest, rtol=1e-3, atol=1e-3)
+
+
 def test_an_empty_index_answers_and_one_of_other_codes_is_refused(tiny_codec: Codec) -> None:
     with pytest.raises(TypeError, match="ScalarSpace"):
         SparseIndex(tiny_codec, np.empty((0, 6), np.uint8))
