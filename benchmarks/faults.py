@@ -1,6 +1,7 @@
 """Kills servers, workers and databases at random moments under load, and looks for what was acknowledged and is gone.
 
-    python -m benchmarks.faults [--rounds 100] [--database sqlite | postgresql | URL] [--disk FOLDER] [--seed 0]
+    python -m benchmarks.faults [--rounds 100] [--database sqlite | postgresql | URL] [--disk FOLDER]
+        [--only server,snapshot] [--seed 0]
 
 A real `codewell serve` with two workers, four writers (batches, changes of metadata, deletions), two readers, and one
 training after another; snapshots are written at every look. Each round lets them go on for up to 1.5 seconds, then does
@@ -193,6 +194,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--database", default="sqlite")
     parser.add_argument("--disk", type=Path)
+    parser.add_argument("--only", default="", help="some of the faults, with commas between them")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="faults-", ignore_cleanup_errors=True) as scratch:
@@ -202,8 +204,9 @@ def main() -> None:
         url = postgres.new_database() if postgres is not None else url
         began = time.monotonic()
         with Trial(folder / "data", url, postgres, given.disk, given.seed) as trial:
+            faults = [fault for fault in trial.faults if fault in given.only.split(",")] or trial.faults
             for number in range(given.rounds):
-                fault = trial.faults[number % len(trial.faults)]
+                fault = faults[number % len(faults)]
                 wrong = trial.round(fault)
                 told = ", ".join(f"{count} {what}" for what, count in wrong.items()) or "nothing lost"
                 line = f"{time.monotonic() - began:6.0f} s  round {number + 1}, {fault}: {told}"
