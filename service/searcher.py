@@ -57,13 +57,8 @@ class Searcher(Ranker):
         left = deadline.left
         view = self.follower.view(min_seq, wait_seconds if left is None else min(wait_seconds, left))
         profile.count("queries", len(queries))
-        filters = any(query.filter is not None or query.group_by is not None for query in queries)
-        words = any(query.mode is not Mode.VECTOR for query in queries)
         for look in range(LOOKS):
-            with profile.stage("query"):
-                view, aligned = self._aligned(view, filters=filters, words=words)
-            profile.looked_at(view.codec.kind, counted(view, aligned.chunks, whole=True))
-            answers, gone = self._looked(queries, view, aligned, vectors, profile, deadline, first=not look)
+            answers, gone = self._looked(queries, view, vectors, profile, deadline, first=not look)
             if not gone or deadline.over:
                 break
             view = self.follower.catch_up()
@@ -71,18 +66,16 @@ class Searcher(Ranker):
         return answers
 
     def _looked(
-        self,
-        queries: Sequence[Query],
-        view: View,
-        aligned: Aligned,
-        vectors: bool,
-        profile: Profile,
-        deadline: Deadline,
-        *,
-        first: bool,
+        self, queries: Sequence[Query], view: View, vectors: bool, profile: Profile, deadline: Deadline, *, first: bool
     ) -> tuple[list[Answer], bool]:
         """Answers over the view, and whether a hit was deleted or replaced between the view and the database."""
         with profile.stage("query"):
+            view, aligned = self._aligned(
+                view,
+                filters=any(query.filter is not None or query.group_by is not None for query in queries),
+                words=any(query.mode is not Mode.VECTOR for query in queries),
+            )
+            profile.looked_at(view.codec.kind, counted(view, aligned.chunks, whole=True))
             asked = self._asked([self._tuned(query, view) for query in queries], view, profile)
         if first:
             for one in asked:
