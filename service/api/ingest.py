@@ -1,28 +1,18 @@
 """POST /ingest, as JSON. Knows no database."""
 
-from typing import Any
-
 from fastapi import APIRouter
 
 from service.api import intake
 from service.api.access import WRITE
 from service.api.dependencies import CodewellDep, OnceDep
 from service.api.large import LargeRoute
+from service.api.ndjson import described
 from service.api.schemas import IngestRequest, IngestResponse
 from service.terms import Terms
 
 router = APIRouter(tags=["ingest"], route_class=LargeRoute)
 
-NDJSON_BODY: dict[str, Any] = {
-    "requestBody": {
-        "content": {
-            "application/x-ndjson": {
-                "schema": {"type": "string"},
-                "example": '{"id": "a", "text": "a first text"}\n{"id": "b", "text": "a second text"}\n',
-            }
-        }
-    }
-}
+NDJSON_BODY = described('{"id": "a", "text": "a first text"}\n{"id": "b", "text": "a second text"}\n')
 
 
 @router.post("/ingest", openapi_extra=NDJSON_BODY, dependencies=[WRITE])

@@ -1,5 +1,7 @@
 """Bodies of JSON lines. Knows no route by name."""
 
+from typing import Any
+
 from fastapi.routing import APIRoute
 from starlette.routing import Match
 from starlette.types import Scope
@@ -11,6 +13,12 @@ def is_ndjson(scope: Scope) -> bool:
     """Whether a request's body is of the NDJSON media type."""
     media: bytes = dict(scope.get("headers") or []).get(b"content-type", b"")
     return media.lower().startswith(MEDIA_TYPE.encode())
+
+
+def described(example: str) -> dict[str, Any]:
+    """What the description of a route for JSON says of such a body, which another route of its path takes."""
+    content = {MEDIA_TYPE: {"schema": {"type": "string"}, "example": example}}
+    return {"requestBody": {"content": content}}
 
 
 class NdjsonRoute(APIRoute):

@@ -1,7 +1,6 @@
 """POST /search: one question or many. Knows no index."""
 
 import time
-from typing import Any
 
 from fastapi import APIRouter, Response
 
@@ -9,6 +8,7 @@ from service.api import intake
 from service.api.access import READ
 from service.api.dependencies import CodewellDep
 from service.api.large import LargeRoute
+from service.api.ndjson import described
 from service.api.search_schemas import AnswerOut, BatchResponse, QueryIn, SearchRequest, SearchResponse
 from service.deadline import Deadline
 from service.errors import OutOfTime
@@ -18,16 +18,7 @@ from service.query import Answer, Query
 router = APIRouter(tags=["search"], route_class=LargeRoute)
 
 
-NDJSON_BODY: dict[str, Any] = {
-    "requestBody": {
-        "content": {
-            "application/x-ndjson": {
-                "schema": {"type": "string"},
-                "example": '{"text": "fish", "k": 1}\n{"text": "music", "k": 1}\n',
-            }
-        }
-    }
-}
+NDJSON_BODY = described('{"text": "fish", "k": 1}\n{"text": "music", "k": 1}\n')
 
 
 @router.post("/search", response_model=SearchResponse | BatchResponse, openapi_extra=NDJSON_BODY, dependencies=[READ])
