@@ -204,7 +204,9 @@ def main() -> None:
         url = postgres.new_database() if postgres is not None else url
         began = time.monotonic()
         with Trial(folder / "data", url, postgres, given.disk, given.seed) as trial:
-            faults = [fault for fault in trial.faults if fault in given.only.split(",")] or trial.faults
+            faults = given.only.split(",") if given.only else trial.faults
+            if unknown := set(faults) - set(trial.faults):
+                parser.error(f"--only: {', '.join(sorted(unknown))} is none of {', '.join(trial.faults)}")
             for number in range(given.rounds):
                 fault = faults[number % len(faults)]
                 wrong = trial.round(fault)

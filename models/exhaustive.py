@@ -1,12 +1,12 @@
 """Which rows of a block lie nearest, by one matrix product, on the processor or on CUDA. Knows no codec and no file."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.evaluation import top
-from models.metric import Metric, Scores, Vectors
+from models.metric import Metric, Scores, Vectors, rounded_scores
 
 if TYPE_CHECKING:
     import torch
@@ -44,7 +44,7 @@ def near_rows(
 
 
 def _here(queries: Vectors, vectors: Vectors, few: int, metric: Metric, least: Scores) -> Rows:
-    scores, error = _scored(queries, vectors, metric)
+    scores, error = rounded_scores(queries, vectors, metric)
     good = ~(scores < (least - error)[:, None])  # which holds for what is no number, too: `top` puts that last
     counts = good.sum(axis=1)
     if counts.max(initial=0) > few:
@@ -64,29 +64,8 @@ def _on(
     asked, rows, least_there = (
         torch.tensor(part, dtype=torch.float32, device=device) for part in (queries, vectors, least)
     )
-    scores, error = _scored(asked, rows, metric)
+    scores, error = rounded_scores(asked, rows, metric)
     best, places = scores.topk(2 * k + 1, dim=1)
     clear = best[:, 2 * k] < torch.maximum(best[:, k - 1] - error, least_there) - error  # which no NaN is
     most = int((~(best[:, : 2 * k] < (least_there - error)[:, None])).sum(dim=1).max())
     return places[:, :most].cpu().numpy(), clear.cpu().numpy()
-
-
-def _scored(queries: Any, vectors: Any, metric: Metric) -> tuple[Any, Any]:
-    """Scores (q, n) of NumPy's arrays or of PyTorch's, and how far from one another two roundings of one may be, (q,).
-
-    A sum of D rounded products is off by D epsilon / 2 of the largest that it could be (Higham 2002, 3.1), and so is
-    the other, and the squares that lengths are of. Errors are much smaller as a rule, for they cancel.
-    """
-    if metric is Metric.L2:  # about the mean fewest digits cancel
-        centre = vectors.mean(0)
-        queries, vectors = queries - centre, vectors - centre
-    own, squares = (queries * queries).sum(1), (vectors * vectors).sum(1)
-    scores, longest, length = queries @ vectors.T, squares.max() ** 0.5, own**0.5
-    if metric is Metric.L2:
-        scores, largest = 2 * scores - squares - own[:, None], (length + longest) ** 2
-    elif metric is Metric.COSINE:
-        lengths = squares**0.5
-        scores, largest = scores / (lengths + (lengths == 0)), length
-    else:
-        largest = length * longest
-    return scores, (2 * vectors.shape[1] + 8) * float(np.finfo(np.float32).eps) * largest

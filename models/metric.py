@@ -1,6 +1,7 @@
 """Scores between queries and vectors, higher always better. Knows no codes and no indexes."""
 
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,13 +41,29 @@ def score_matrix(queries: Vectors, vectors: Vectors, metric: Metric) -> Scores:
     Under l2 the square is expanded about the vectors' mean, where fewest digits cancel; rank a shortlist of it again
     with `paired_scores` where the last digits matter.
     """
-    if metric is Metric.L2:
-        centre = vectors.mean(axis=0)
+    return np.asarray(rounded_scores(prepared(queries, metric), vectors, metric)[0], np.float32)
+
+
+def rounded_scores(queries: Any, vectors: Any, metric: Metric) -> tuple[Any, Any]:
+    """`score_matrix` of NumPy's arrays or of PyTorch's, queries at length 1 under cosine, and how far from one another
+    two roundings of a score may be, (q,).
+
+    A sum of D rounded products is off by D epsilon / 2 of the largest that it could be (Higham 2002, 3.1), and so is
+    the other, and the squares that lengths are of. Errors are much smaller as a rule, for they cancel.
+    """
+    if metric is Metric.L2:  # about the mean fewest digits cancel
+        centre = vectors.mean(0)
         queries, vectors = queries - centre, vectors - centre
-        products = queries @ vectors.T
-        squares = np.einsum("nd,nd->n", vectors, vectors)
-        return np.asarray(2 * products - squares - np.einsum("qd,qd->q", queries, queries)[:, None], np.float32)
-    return np.asarray(prepared(queries, metric) @ prepared(vectors, metric).T, np.float32)
+    own, squares = (queries * queries).sum(1), (vectors * vectors).sum(1)
+    scores, longest, length = queries @ vectors.T, squares.max() ** 0.5, own**0.5
+    if metric is Metric.L2:
+        scores, largest = 2 * scores - squares - own[:, None], (length + longest) ** 2
+    elif metric is Metric.COSINE:
+        lengths = squares**0.5
+        scores, largest = scores / (lengths + (lengths == 0)), length
+    else:
+        largest = length * longest
+    return scores, (2 * vectors.shape[1] + 8) * float(np.finfo(np.float32).eps) * largest
 
 
 def paired_scores(queries: Vectors, vectors: Vectors, metric: Metric) -> Scores:

@@ -37,9 +37,9 @@ class Aligned(NamedTuple):
         chunks: ChunkFollower | None,
     ) -> tuple[View, "Aligned"]:
         """The view, or one that came after it, and those of the followers that are given; where commits never pause,
-        the last try is taken.
+        the others are a little newer in the end.
         """
-        for _ in range(ROUNDS):
+        for left in reversed(range(ROUNDS)):
             seq = view.applied_seq
             aligned = cls(
                 None if filters is None else filters.view(seq),
@@ -47,7 +47,7 @@ class Aligned(NamedTuple):
                 None if chunks is None else chunks.view(seq),
             )
             newest = max((one.applied_seq for one in aligned if one is not None), default=seq)
-            if newest == seq:
+            if newest == seq or not left:
                 break
             view = codes.view(newest)
         return view, aligned

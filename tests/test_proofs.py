@@ -1,6 +1,5 @@
 """The short forms of the proofs that take long: each benchmark that looks for broken promises, for some seconds."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -14,11 +13,11 @@ def proven(name: str, *options: str) -> str:
     """What it prints; it must have found nothing."""
     command = [sys.executable, "-m", f"benchmarks.{name}", *options]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True) as process:
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
         try:
             told, errors = process.communicate(timeout=SECONDS)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGTERM)
+            process.send_signal(signal.SIGINT)  # so that it ends what it has started
             raise
     assert process.returncode == 0, told + errors
     return told
