@@ -4,9 +4,11 @@
 
 A `codewell serve` is started and strace is attached to it; with `--postgresql` also to every process of a PostgreSQL
 of its own (extra `dev`). Then items are ingested, changed and deleted, one request at a time. The trace is one order of
-events over all those processes. Of each request it must hold: after it was received, the database's log was
-written; and when the answer's first bytes were sent, every write to that log had been followed by an fsync or fdatasync
-of it that had returned 0. One request is printed as it was seen, then the counts. Exit code 1 where one does not hold.
+events over all those processes. Of each request it must hold: after it was received, a thread (or a process of
+PostgreSQL) wrote to the database's log; and when the answer's first bytes were sent, all that this thread had written
+there had been followed by an fsync or fdatasync of its own that had returned 0. Threads are told apart because a server
+also writes on its own account, such as when it gives space back, and may be in the midst of that at an answer. One
+request is printed as it was seen, then the counts. Exit code 1 where one does not hold.
 Needs Linux, strace, and the right to trace one's own processes.
 """
 
@@ -16,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -74,33 +75,32 @@ class Answer(NamedTuple):
     """One request: what was seen from its receipt to its answer."""
 
     events: list[Event]
-    unsynced: int
-    """Writes of the log that no completed sync had followed when the answer was sent."""
 
     @property
     def written(self) -> int:
         """Writes of the log in between."""
         return sum(event.what == "written" for event in self.events)
 
+    @property
+    def synced(self) -> bool:
+        """Whether a thread wrote to the log, synced what it wrote, and wrote no more."""
+        last: dict[tuple[str, str], str] = {}
+        """What a thread did last to a file of the log: written, syncing or synced. A thread does one thing at a time,
+        so that a sync it has ended is of everything it had written."""
+        writers = {(event.pid, event.file) for event in self.events if event.what == "written"}
+        for event in self.events:
+            last[event.pid, event.file] = event.what
+        return any(last[writer] == "synced" for writer in writers)
+
 
 def answers(trace: Path) -> list[Answer]:
     """Every request that was answered with 200."""
     found: list[Answer] = []
     seen: list[Event] = []
-    written, synced = Counter[str](), Counter[str]()
-    """Writes of each file so far, and how many of them are on the disk."""
-    begun: dict[str, int] = {}
-    """The writes that came before a thread's sync began: those are what it makes last."""
     for event in events(trace):
         seen = [event] if event.what == "received" else [*seen, event]
-        if event.what == "written":
-            written[event.file] += 1
-        elif event.what == "syncing":
-            begun[event.pid] = written[event.file]
-        elif event.what == "synced":
-            synced[event.file] = max(synced[event.file], begun[event.pid])
-        elif event.what == "answered" and seen[0].what == "received":
-            found.append(Answer(seen, (written - synced).total()))
+        if event.what == "answered" and seen[0].what == "received":
+            found.append(Answer(seen))
             seen = []
     return found
 
@@ -173,10 +173,10 @@ def main() -> None:
         found = answers(folder / "trace")
     for event in found[0].events:
         print(f"{event.what:>9}  {event.line[:140]}")
-    bad = [answer for answer in found if answer.unsynced or not answer.written]
+    bad = [answer for answer in found if not answer.synced]
     print(f"\n{len(found)} writing requests of {given.requests} seen to be answered with 200")
     print(f"{sum(answer.written for answer in found)} writes of the database's log between receipt and answer")
-    print(f"{len(found) - len(bad)} answers sent with every one of them synced, {len(bad)} not")
+    print(f"{len(found) - len(bad)} answers sent with what was written for them synced, {len(bad)} not")
     sys.exit(int(bool(bad) or len(found) != given.requests))
 
 
