@@ -34,7 +34,7 @@ from service.search import Plan, Stage, search
 
 K = 10
 NOISE = 0.1
-SCANS = (0.05, 0.1, 0.2, 0.4, 1)
+SCANS = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.4, 1)
 PROBES = (1, 4, 16, 64, 256)
 DEPTHS = (16, 32, 64, 128, 256)
 COLUMNS = ("contender", "setting", "recall@10", "1 thread, queries/s", "2 threads", "bytes a vector")

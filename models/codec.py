@@ -69,8 +69,8 @@ class Codec(ABC):
     threads: int = 1
     """That a kind with much to compute may take for encoding: a job sets it, while requests share the cores already."""
     device: str = "cpu"
-    """Where such a kind encodes, and true neighbours are looked for: "auto", which a job sets, is CUDA where there is
-    one. Codes and neighbours are the same."""
+    """Where an autoencoder encodes, and true neighbours are looked for: "auto", which a job sets, is CUDA where there
+    is one. Neighbours are the same, and codes but for one of many thousands, whose sums round to the other side."""
 
     def encode(self, vectors: Vectors) -> Codes:
         """(n, D) float32 to (n, code_bytes) uint8.

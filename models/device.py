@@ -15,7 +15,7 @@ def device_named(name: str) -> torch.device:
     """
     if name not in NAMES:
         raise BadConfig("device", f"{name!r} is none of {', '.join(NAMES)}")
-    there = torch.cuda.is_available()
+    there = name != "cpu" and torch.cuda.is_available()
     if name == "cuda" and not there:
         raise BadConfig("device", "PyTorch finds no CUDA device here; 'auto' takes the processor then")
-    return torch.device("cuda" if there and name != "cpu" else "cpu")
+    return torch.device("cuda" if there else "cpu")

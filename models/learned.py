@@ -11,6 +11,7 @@ from torch import Tensor
 
 from models.autoencoder import Autoencoder
 from models.codec import Codec
+from models.device import device_named
 from models.errors import DamagedCodec
 from models.metric import Codes, Metric, Vectors
 from models.saving import Tensors, saved
@@ -36,6 +37,8 @@ class LearnedCodec(Codec):
         self._decoder.load_state_dict(weights)
         self._encoder = copy.deepcopy(self._decoder).double()
         self._encoder.forget_decoder()
+        self._elsewhere: Autoencoder | None = None
+        """The encoder once more, on the device that codes were made on last, where that is not the processor."""
 
     @property
     def config(self) -> Any:
@@ -93,8 +96,18 @@ class LearnedCodec(Codec):
         return cls(model, metric)
 
     def _encode(self, vectors: Vectors) -> Codes:
+        device = device_named(self.device)
         with torch.inference_mode():
-            return self._encoder.pack(self._encoder.encode(_doubles(vectors))).numpy()
+            encoder = self._encoder_on(device)
+            return encoder.pack(encoder.encode(_doubles(vectors).to(device))).cpu().numpy()
+
+    def _encoder_on(self, device: torch.device) -> Autoencoder:
+        """The encoder itself stays on the processor, where queries are projected meanwhile."""
+        if device.type == "cpu":
+            return self._encoder
+        if self._elsewhere is None or self._elsewhere.mean.device.type != device.type:
+            self._elsewhere = copy.deepcopy(self._encoder).to(device)
+        return self._elsewhere
 
     def _decode(self, codes: Codes) -> Vectors:
         with torch.inference_mode():

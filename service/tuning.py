@@ -14,7 +14,7 @@ from models import Estimate, estimated
 OVERSAMPLES = (1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 50, 70, 100)
 WIDEST = 2_000
 """Rows of the widest shortlist that is tried."""
-SCANS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6)
+SCANS = (0.01, 0.02, 0.03, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6)
 KEPT = 0.99
 """Of the recall that looking at every code gives, what a share of them must give."""
 NEAR = 0.9995

@@ -8,9 +8,15 @@ import torch
 
 from models import (
     BadConfig,
+    BinaryConfig,
+    CodecConfig,
+    DenseConfig,
+    LatentType,
     Metric,
     ResidualConfig,
+    SparseConfig,
     TrainingConfig,
+    VariationalConfig,
     Vectors,
     exact_neighbours,
     exhaustive,
@@ -61,6 +67,30 @@ def test_cuda_takes_larger_blocks_one_after_the_other() -> None:
     blocks = mapped(lambda block: (block.start, block.stop), 100, 4, 3, device=torch.device("cuda"))
     assert blocks == [(0, 64), (64, 100)]
     assert product_type(torch.device("cuda")) is torch.float32
+
+
+CONFIGS = (
+    DenseConfig(16, LatentType.INT8),
+    DenseConfig(16, LatentType.INT4),
+    DenseConfig(16, LatentType.FLOAT16),
+    VariationalConfig(16),
+    SparseConfig(128, 6),
+    BinaryConfig(64),
+    ResidualConfig(4),
+)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: f"{type(config).__name__}-{config.code_bytes(24)}")
+def test_every_kind_encodes_alike_on_every_device(config: CodecConfig) -> None:
+    vectors = grouped(4_000)
+    codec = fit(config, vectors[:1_000], Metric.COSINE, TrainingConfig(epochs=2)).codec
+    here, queries = codec.encode(vectors), codec.points(vectors[:9])
+    codec.device = "auto"
+    there = codec.encode(vectors)
+    assert (here != there).any(axis=1).mean() <= 0.001
+    assert np.array_equal(codec.points(vectors[:9]), queries), "queries stay where they were"
+    codec.device = "cpu"
+    assert np.array_equal(codec.encode(vectors), here)
 
 
 @pytest.mark.parametrize("device", DEVICES, ids=str)

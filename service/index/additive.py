@@ -1,4 +1,4 @@
-"""Additive codes in FAISS's inverted lists, those of a first byte in one. Knows no row ids, no buckets and no SQL."""
+"""Additive codes in FAISS's inverted lists, those of equal leading bytes in one. Knows no row ids and no SQL."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,17 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import Codec, Codes, Metric, Neighbours, ResidualCodec, Scores, Vectors, top
+from service.index.coarse import CODEWORDS, Coarse, Grouped
 from service.index.listed import ListedCodes, mapped_lists
 from service.index.near import Near
 
-CODEWORDS = 256
-"""Of a byte, and so many lists."""
 DEEPER, FEWEST_FOUND = 2, 100
 """Slots that FAISS finds for each that is wanted, and the fewest: it knows lengths of codes by their shares only."""
 FEWEST_SCANNED = 10_000
 """Codes looked at however small the share is: so few cost less than all the rest of a search."""
 QUERY_BLOCK = 256
 """Queries whose tables are made at once, by one look at the codebooks: 8 MB of 32 tables each."""
+LIST_BYTES = 184
+"""That FAISS takes for each list in RAM, its entries apart; of a mapped one less."""
 LENGTH_BLOCK = 8_192
 """Codes whose lengths are worked out at once."""
 Looked = tuple[NDArray[np.int64], NDArray[np.float32]]
@@ -50,6 +51,7 @@ class AdditiveIndex:
     def _take(self) -> None:
         """What is known of the lists once they are there."""
         self.codes = ListedCodes(self._lists, self.codec.code_bytes)
+        self._coarse = Coarse(self.codec, self.codes.firsts())
         kept = faiss.vector_to_array(self._lists.pq.centroids).reshape(-1, CODEWORDS)
         self._lengths = np.concatenate((self.codec.lengths, kept[self.codec.code_bytes :]))
         """(bytes of an entry, 256) what each adds to |z|^2"""
@@ -80,7 +82,8 @@ class AdditiveIndex:
     @property
     def ram_bytes(self) -> int:
         """Bytes of the lists, with an id of eight bytes beside each code, and of the codes' places and lengths."""
-        return len(self) * (int(self._lists.code_size) + 8) + self.codes.ram_bytes + int(self.squares.nbytes)
+        held = LIST_BYTES * int(self._lists.nlist) + self.codes.ram_bytes + int(self.squares.nbytes)
+        return len(self) * (int(self._lists.code_size) + 8) + held
 
     @property
     def mapped_bytes(self) -> int:
@@ -99,11 +102,11 @@ class AdditiveIndex:
         fewer are live, the more lists are. Where fewer than k are found there, the query looks into all lists.
         """
         alive = int(np.bitwise_count(live).sum())
-        lists = -(-CODEWORDS * self.scanned(alive, share) // max(1, alive))
+        lists = -(-len(self._coarse) * self.scanned(alive, share) // max(1, alive))
         slots, products = self._looked(queries, k, live, lists)
         short = slots[:, min(k, alive) - 1] < 0
-        if alive and lists < CODEWORDS and short.any():
-            slots[short], products[short] = self._looked(queries[short], k, live, CODEWORDS)
+        if alive and lists < len(self._coarse) and short.any():
+            slots[short], products[short] = self._looked(queries[short], k, live, len(self._coarse))
         shares = self._shares[self.codes.entries(slots) + self._offsets].sum(axis=2)
         scores = self.codec.completed(queries, products, shares, self.squares[slots])
         best = top(np.where(slots < 0, np.float32(-np.inf), scores), slots, k)
@@ -128,11 +131,11 @@ class AdditiveIndex:
         wide = max(1, min(len(self), max(FEWEST_FOUND, DEEPER * k)))
         slots, products = np.empty((len(points), wide), np.int64), np.empty((len(points), wide), np.float32)
         bitmap = faiss.IDSelectorBitmap(len(self), faiss.swig_ptr(live))
-        scanner = _Scanner(self._lists, faiss.SearchParametersIVF(sel=bitmap, nprobe=lists))
+        scanner = _Scanner(self._lists, bitmap)
         for start in range(0, len(points), QUERY_BLOCK):
-            block = slice(start, start + QUERY_BLOCK)
-            for tables, *found in zip(self._tables(points[block]), slots[block], products[block], strict=True):
-                scanner.scan(tables, *found)
+            for at, tables in enumerate(self._tables(points[start : start + QUERY_BLOCK]), start):
+                nearest = self._coarse.nearest(tables, float(points[at, -1]), lists)
+                scanner.scan(tables, self.codes.filled[nearest], slots[at], products[at])
         return slots, np.where(slots < 0, np.float32(0), products)
 
     def _tables(self, points: Vectors) -> NDArray[np.float32]:
@@ -147,27 +150,38 @@ class AdditiveIndex:
 class _Scanner:
     """FAISS's scan over the lists with tables of our own, for one thread."""
 
-    def __init__(self, lists: faiss.IndexIVFPQ, parameters: faiss.SearchParametersIVF) -> None:
-        self._index = _empty(lists.pq.M)
+    def __init__(self, lists: faiss.IndexIVFPQ, selector: faiss.IDSelector) -> None:
+        self._index = _unfilled(lists.pq.M, lists.nlist)
         self._index.replace_invlists(lists.invlists, False)
         self._centroids = faiss.rev_swig_ptr(self._index.pq.centroids.data(), lists.pq.M * CODEWORDS)
-        self._parameters = parameters
+        self._selector = selector
         self._ones = np.ones(lists.pq.M, np.float32)
-        self._distances = np.zeros(parameters.nprobe, np.float32)
-        """Of the lists: FAISS adds them to nothing where codes stand for themselves, not for residuals."""
 
-    def scan(self, tables: NDArray[np.float32], slots: NDArray[np.int64], products: NDArray[np.float32]) -> None:
-        """(bytes of an entry, 256) products fill the (w,) best slots, -1 where there are fewer, and their products."""
+    def scan(
+        self,
+        tables: NDArray[np.float32],
+        nearest: NDArray[np.int64],
+        slots: NDArray[np.int64],
+        products: NDArray[np.float32],
+    ) -> None:
+        """(bytes of an entry, 256) products and (l,) lists fill the (w,) best slots and their products; -1 where there
+        are fewer.
+        """
         self._centroids[:] = tables.ravel()
-        nearest = np.argsort(-tables[0])[: self._parameters.nprobe]
-        given = (self._ones, len(slots), nearest, self._distances, products, slots)
+        # FAISS adds the lists' own distances to nothing where codes stand for themselves, not for residuals.
+        given = (self._ones, len(slots), nearest, np.zeros(len(nearest), np.float32), products, slots)
         pointers = (part if isinstance(part, int) else faiss.swig_ptr(part) for part in given)
-        self._index.search_preassigned_c(1, *pointers, False, self._parameters)
+        parameters = faiss.SearchParametersIVF(sel=self._selector, nprobe=len(nearest))
+        self._index.search_preassigned_c(1, *pointers, False, parameters)
 
 
 def _filled(codec: ResidualCodec, codes: Codes) -> faiss.IndexIVFPQ:
     """The lists over (n, M) codes, each followed by its length where that is kept."""
-    lists = _empty(codec.code_bytes + int(codec.metric is Metric.L2))
+    width, groups = codec.code_bytes + int(codec.metric is Metric.L2), Grouped(codes)
+    lists = _unfilled(width, max(1, len(groups.sizes)))
+    entries = faiss.ArrayInvertedLists(lists.nlist, width)
+    lists.replace_invlists(entries, True)
+    entries.this.disown()  # it is the index's
     if not len(codes):
         return lists
     stored = codes
@@ -178,7 +192,12 @@ def _filled(codec: ResidualCodec, codes: Codes) -> faiss.IndexIVFPQ:
         centroids[-1] = grid
         faiss.copy_array_to_vector(centroids.ravel(), lists.pq.centroids)
         stored = np.hstack((codes, places[:, None]))
-    lists.add_sa_codes(np.hstack((codes[:, :1], stored)), np.arange(len(codes)))
+    stored, at = np.ascontiguousarray(stored[groups.order]), 0
+    for number, size in enumerate(groups.sizes.tolist()):  # a list at a time, so that none has room left over
+        part = slice(at, at + size)
+        entries.add_entries(number, size, faiss.swig_ptr(groups.order[part]), faiss.swig_ptr(stored[part]))
+        at += size
+    lists.ntotal = len(codes)
     return lists
 
 
@@ -194,10 +213,10 @@ def _lengths(codec: ResidualCodec, codes: Codes) -> tuple[NDArray[np.float32], N
     return grid, np.searchsorted((grid[1:] + grid[:-1]) / 2, left).astype(np.uint8)
 
 
-def _empty(width: int) -> faiss.IndexIVFPQ:
-    """Lists of entries of `width` bytes, one for each first codeword."""
+def _unfilled(width: int, count: int) -> faiss.IndexIVFPQ:
+    """So many lists of entries of `width` bytes, of which none is there yet."""
     nearest = faiss.IndexFlat(width, faiss.METRIC_INNER_PRODUCT)  # it is not asked
-    lists = faiss.IndexIVFPQ(nearest, width, CODEWORDS, width, 8, faiss.METRIC_INNER_PRODUCT)
+    lists = faiss.IndexIVFPQ(nearest, width, count, width, 8, faiss.METRIC_INNER_PRODUCT, False)
     lists.by_residual = False
     lists.do_polysemous_training = False
     lists.is_trained = True

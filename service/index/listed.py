@@ -29,7 +29,8 @@ class ListedCodes:
         self._index = index  # it holds the memory
         lists = index.invlists
         sizes = np.array([lists.list_size(number) for number in range(lists.nlist)], np.int64)
-        filled = np.flatnonzero(sizes)
+        self.filled = filled = np.flatnonzero(sizes)
+        """(l,) numbers of the lists that are not empty"""
         ids = [faiss.rev_swig_ptr(lists.get_ids(number), int(sizes[number])) for number in filled.tolist()]
         self._place = np.empty(int(sizes.sum()), np.uint32)
         """(n,) of a slot, counted through all lists"""
@@ -56,6 +57,12 @@ class ListedCodes:
         at = place * self._index.code_size + self._shifts[np.searchsorted(self._ends, place, side="right")]
         entries: Codes = self._bytes[at[..., None] + np.arange(self._index.code_size)]
         return entries
+
+    def firsts(self) -> Codes:
+        """(l, code_bytes), the first code of each filled list."""
+        starts = self._shifts + np.concatenate(([0], self._ends))[: len(self._ends)] * self._index.code_size
+        firsts: Codes = self._bytes[starts[:, None] + np.arange(self._code_bytes)]
+        return firsts
 
     @property
     def ram_bytes(self) -> int:
