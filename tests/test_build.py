@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from models import Metric, exact_neighbours, recall
 from service.builds.generation import Generation
 from service.builds.inputs import Reading
+from service.builds.manifest import Manifest
 from service.cli import app
 from service.errors import BuildError, DamagedGeneration
 from service.index.segment import IndexKind
@@ -252,6 +253,16 @@ def test_cut_files_keep_what_can_be_read(tmp_path: Path) -> None:
     }
     assert "cannot be read on from here" in reasons["b.ndjson.gz"]["reason"]
     assert said["items"] > N - 11 + 250 + 100
+
+
+def test_a_manifest_of_another_format_is_refused_and_that_of_before_read(reference: Path) -> None:
+    given = json.loads((reference / "out" / "manifest.json").read_text())
+    assert given["format"] == 4
+    before = Manifest.parsed(json.dumps(given | {"format": 3}).encode(), "here")
+    assert (before.items, before.format) == (N, 3)
+    for other in (2, 5):
+        with pytest.raises(DamagedGeneration, match=f"here is of format {other}, and this program reads 3 to 4"):
+            Manifest.parsed(json.dumps(given | {"format": other}).encode(), "here")
 
 
 def test_a_damaged_shard_is_refused_by_name(reference: Path, tmp_path: Path) -> None:

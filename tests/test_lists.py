@@ -83,6 +83,19 @@ def test_lists_by_two_bytes_find_as_much_in_fewer_codes(metric: Metric, monkeypa
     assert found[1] >= found[0] > 0.5
 
 
+def test_lists_are_near_by_the_scores_of_their_leading_codewords(index: AdditiveIndex) -> None:
+    near, books = index._coarse, index.codec.codebooks
+    width = 1 if len(near) <= CODEWORDS else 2
+    firsts = index.codes.firsts()[:, :width]
+    sums = sum(books[byte][firsts[:, byte]] for byte in range(width))
+    for point, tables in zip(points := index.codec.points(QUERIES), index._tables(points), strict=True):
+        scores = sums @ point[:-1] + point[-1] * np.square(sums).sum(axis=1)
+        found = near.nearest(tables, float(point[-1]), 20)
+        assert found.tolist() == sorted(found)
+        assert len(set(found)) == 20
+        assert scores[found].min() >= np.sort(scores)[-20] - 1e-4
+
+
 def test_few_pairs_of_bytes_stand_in_lists_by_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coarse, "PAIRED", 0)
     codes = np.random.default_rng(0).integers(0, (3, 80, 256), (500, 3)).astype(np.uint8)

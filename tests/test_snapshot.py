@@ -284,8 +284,9 @@ def test_what_is_cut_short_or_missing_is_refused(whole: Whole, caplog: pytest.Lo
 @pytest.mark.parametrize(
     ("field", "value", "reason"),
     [
-        ("format", 1, "it is of format 1; this program reads 3"),
-        ("format", 4, "it is of format 4; this program reads 3"),
+        ("format", 2, "it is of format 2; this program reads 3 to 4"),
+        ("format", 5, "it is of format 5; this program reads 3 to 4"),
+        ("format", 3, "this database does not know it"),
         ("fingerprint", "another", "it is of the codec another, published is "),
         ("applied_seq", 150, "its manifest.json is that of 1-150-buckets"),
         ("more", 1, "its manifest.json cannot be read: "),

@@ -10,8 +10,8 @@ from service.errors import DamagedGeneration
 from service.files import damaged, write_json
 
 NAME = "manifest.json"
-FORMAT = 3
-"""Of the folder; another one is refused."""
+FORMAT, READ = 4, (3, 4)
+"""Of the folder: what is written, and what is not refused. In 3 residual codes stood in 256 lists, however many."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,10 @@ class Manifest:
         """
         try:
             given = json.loads(content)
-            if given["format"] != FORMAT:
+            if given["format"] not in READ:
                 raise DamagedGeneration(
-                    f"{where} is of format {given['format']}, and this program reads {FORMAT}; remove it and run "
-                    "the same `codewell build` again: what is encoded stays so"
+                    f"{where} is of format {given['format']}, and this program reads {READ[0]} to {FORMAT}; remove it "
+                    "and run the same `codewell build` again: what is encoded stays so"
                 )
             return cls(**given)
         except (ValueError, KeyError, TypeError) as error:

@@ -22,8 +22,9 @@ from service.index.tables import FILES as TABLES
 from service.index.tables import HashTables
 from service.index.view import View
 
-FORMAT = 3
-"""Of the folder, what files hold and how bucket keys are made; another one is refused."""
+FORMAT, READ = 4, (3, 4)
+"""Of the folder, what files hold and how bucket keys are made: what is written, and what is not refused. In 3 residual
+codes stood in 256 lists, whatever their number."""
 NAME = "manifest.json"
 HASHED = "-buckets"
 """Ends the name of a folder with hash tables."""
@@ -91,8 +92,8 @@ def manifest_of(folder: Path) -> Manifest:
     """
     try:
         given = json.loads((folder / NAME).read_text(encoding="utf-8"))
-        if given["format"] != FORMAT:
-            raise SnapshotRefused(f"it is of format {given['format']}; this program reads {FORMAT}")
+        if given["format"] not in READ:
+            raise SnapshotRefused(f"it is of format {given['format']}; this program reads {READ[0]} to {FORMAT}")
         return Manifest(**given | {"files": dict(given["files"])})
     except FileNotFoundError:
         raise SnapshotRefused(f"its {NAME} is missing") from None
