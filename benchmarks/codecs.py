@@ -28,11 +28,13 @@ from models import (
     Corruption,
     CorruptionKind,
     DenseConfig,
+    Metric,
     ResidualConfig,
     SparseConfig,
     TrainingConfig,
     VariationalConfig,
     exact_neighbours,
+    farther,
     fit,
     prepared,
     recall,
@@ -44,16 +46,16 @@ BLOCK = 20_000
 COLUMNS = ("set", "bytes", "codec", "error", "recall@10", "in 100", "shortlist", "train s", "vectors/s", "codec MB")
 PLAIN = Corruption(CorruptionKind.NONE)
 
-KINDS: dict[str, Callable[[int, int], CodecConfig]] = {
-    "PCA (dense, linear, untrained)": lambda dim, size: DenseConfig.for_bytes(
+KINDS: dict[str, Callable[[int, int, Metric], CodecConfig]] = {
+    "PCA (dense, linear, untrained)": lambda dim, size, _: DenseConfig.for_bytes(
         dim, size, decoder_hidden=(), corruption=PLAIN
     ),
-    "dense": lambda dim, size: DenseConfig.for_bytes(dim, size, corruption=PLAIN),
-    "denoising (dense, gaussian .1)": lambda dim, size: DenseConfig.for_bytes(dim, size),
-    "variational (beta .1)": lambda dim, size: VariationalConfig.for_bytes(dim, size, beta=0.1),
-    "sparse (topk, 8 x width)": lambda dim, size: SparseConfig(latents=8 * dim, k=size // 3),
-    "binary": lambda _, size: BinaryConfig(bits=8 * size),
-    "residual": lambda _, size: ResidualConfig(size),
+    "dense": lambda dim, size, _: DenseConfig.for_bytes(dim, size, corruption=PLAIN),
+    "denoising (dense, gaussian .1)": lambda dim, size, _: DenseConfig.for_bytes(dim, size),
+    "variational (beta .1)": lambda dim, size, _: VariationalConfig.for_bytes(dim, size, beta=0.1),
+    "sparse (topk, 8 x width)": lambda dim, size, _: SparseConfig(latents=8 * dim, k=size // 3),
+    "binary": lambda _, size, __: BinaryConfig(bits=8 * size),
+    "residual": lambda _, size, metric: ResidualConfig.for_bytes(size, metric),
 }
 
 
@@ -87,7 +89,7 @@ def measured(data: VectorSet, sizes: str, only: str | None) -> Iterator[dict[str
                 continue
             training = TrainingConfig(epochs=1, learning_rate=1e-9) if "untrained" in kind else TrainingConfig()
             began = time.process_time()
-            codec = fit(config_of(base.shape[1], size), base, data.metric, training, progress=_shown).codec
+            codec = fit(config_of(base.shape[1], size, data.metric), base, data.metric, training, progress=_shown).codec
             trained = time.process_time() - began
             began = time.process_time()
             codes = codec.encode(data.base)
@@ -95,7 +97,7 @@ def measured(data: VectorSet, sizes: str, only: str | None) -> Iterator[dict[str
             decoded = np.concatenate(
                 [codec.decode(codes[start : start + BLOCK]) for start in range(0, len(codes), BLOCK)]
             )
-            found = exact_neighbours(decoded, data.queries, 100, data.metric).rows
+            found = exact_neighbours(*farther(decoded, data.queries, codec.errors(codes)), 100, data.metric).rows
             yield {
                 "set": f"{data.name} {len(base):,}",
                 "bytes": codec.code_bytes,

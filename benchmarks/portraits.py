@@ -60,7 +60,7 @@ def of_texts(folder: Path, size: int, base: int, out: Path) -> None:
     data = thinned(wordnet(folder), base)
     vectors, held_out = (prepared(part, data.metric) for part in (data.base, data.queries))
     for kind, picture in CHOSEN.items():
-        fitted = fit(KINDS[kind](vectors.shape[1], size), vectors, data.metric, TrainingConfig())
+        fitted = fit(KINDS[kind](vectors.shape[1], size, data.metric), vectors, data.metric, TrainingConfig())
         with tempfile.TemporaryDirectory() as drawn:
             path = Portrait(*fitted, vectors, held_out).draw(Path(drawn))[picture]
             kept(out / f"{kind.split()[0]}-{picture}.png", path.read_bytes())
@@ -73,7 +73,7 @@ def of_images(folder: Path, size: int, base: int, out: Path) -> None:
     (path,) = folder.rglob("train-labels-idx1-ubyte.gz")
     labels = np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=8)[rows]
 
-    codec = fit(KINDS["dense"](pixels.shape[1], size), pixels, Metric.L2, TrainingConfig()).codec
+    codec = fit(KINDS["dense"](pixels.shape[1], size, Metric.L2), pixels, Metric.L2, TrainingConfig()).codec
     assert isinstance(codec, LearnedCodec)
     latents = codec.stored_latents(codec.encode(pixels[::10]))
     plots.code_map(out / "dense-map.png", latents, [CLASSES[label] for label in labels[::10]])

@@ -36,6 +36,7 @@ from models import (
     TrainingConfig,
     Vectors,
     cut,
+    cut_codes,
     exact_neighbours,
     factories,
     faiss_code,
@@ -57,7 +58,7 @@ def ours(beams: dict[str, int], minutes: float | None) -> Callable[[Vectors, Met
 
     def trained(base: Vectors, metric: Metric, size: int) -> Code:
         training = TrainingConfig(held_out=0.02, minutes=minutes)
-        codec = fit(ResidualConfig(size, **beams), base, metric, training).codec
+        codec = fit(ResidualConfig.for_bytes(size, metric, **beams), base, metric, training).codec
         codec.threads, codec.device = torch.get_num_threads(), "auto"
         return Code.of(codec)
 
@@ -75,13 +76,17 @@ class CutFrom:
         """Those of its first `size` bytes: what is encoded is encoded whole."""
         key = str(base.shape).encode() + base[0].tobytes()
         if self._made is None or self._made[0] != key:
-            codec = fit(ResidualConfig(self._size), base, metric, TrainingConfig(held_out=0.02)).codec
+            codec = fit(ResidualConfig.for_bytes(self._size, metric), base, metric, TrainingConfig(held_out=0.02)).codec
             codec.threads, codec.device = torch.get_num_threads(), "auto"
             self._made = key, codec, codec.encode(base[:: -(-len(base) // FITTED)])
         _, whole, codes = self._made
         shorter = cut(whole, size, codes, whole.latents(base[:: -(-len(base) // FITTED)]))
         return Code(
-            lambda vectors: whole.encode(vectors)[:, :size].copy(), shorter.decode, size, len(shorter.to_bytes())
+            lambda vectors: cut_codes(whole, whole.encode(vectors), shorter),
+            shorter.decode,
+            size,
+            len(shorter.to_bytes()),
+            shorter.errors,
         )
 
 

@@ -124,7 +124,7 @@ def coded(base: Vectors, metric: Metric, size: int, kept: Path) -> tuple[Codec, 
     """A residual codec with its defaults, and the codes of all vectors; what is kept is not made again."""
     saved, codes = kept / f"codec-{size}-{len(base)}.safetensors", kept / f"codes-{size}-{len(base)}.npy"
     if not codes.exists():
-        codec = fit(ResidualConfig(size), base[:200_000], metric, TrainingConfig(held_out=0.02)).codec
+        codec = fit(ResidualConfig.for_bytes(size, metric), base[:200_000], metric, TrainingConfig(held_out=0.02)).codec
         codec.threads, codec.device = torch.get_num_threads(), "auto"
         saved.write_bytes(codec.to_bytes())
         np.save(codes, codec.encode(base))

@@ -73,7 +73,7 @@ def filled(folder: Path, items: int) -> None:
         if store.find_collection(session, "c") is not None:
             return
     rng = np.random.default_rng(0)
-    config = DenseSpec().config(DIM)
+    config = DenseSpec().config(DIM, Metric.COSINE)
     noise = prepared(rng.standard_normal((5_000, DIM)).astype(np.float32), Metric.COSINE)
     codec = fit(config, noise, Metric.COSINE, TrainingConfig(epochs=1)).codec
     now = time.time()

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models import ResidualConfig
+from models import Metric, ResidualConfig
 
 BLOCK = 10_000
 LOOK_SECONDS = 0.01
@@ -114,7 +114,7 @@ def trained(path: Path, sample: int, codec: str) -> Peak:
 
 def residual(dim: int) -> ResidualConfig:
     """What is trained by `--codec residual`."""
-    return ResidualConfig(16, components=min(dim, 256))
+    return ResidualConfig.for_bytes(16, Metric.L2, components=min(dim, 256))
 
 
 def anonymous() -> int:

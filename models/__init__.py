@@ -19,6 +19,7 @@ from models.configs import (
     VariationalConfig,
 )
 from models.corruption import Corruption, CorruptionKind
+from models.error_byte import farther
 from models.errors import (
     BadCodes,
     BadConfig,
@@ -55,7 +56,7 @@ from models.metric import (
     prepared,
     score_matrix,
 )
-from models.prefix import PREFIXED, cut, cut_config
+from models.prefix import PREFIXED, cut, cut_codes, cut_config
 from models.residual_codec import ResidualCodec
 from models.space import FloatSpace, ProductSpace, ScalarSpace, Space, SparseSpace
 from models.spread import spread
@@ -147,12 +148,14 @@ __all__ = [
     "Vectors",
     "can_draw",
     "cut",
+    "cut_codes",
     "cut_config",
     "decoded_scores",
     "estimated",
     "exact_neighbours",
     "factories",
     "faiss_code",
+    "farther",
     "fewest_draws",
     "fit",
     "interval",

@@ -104,6 +104,13 @@ class Codec(ABC):
         decoded = self.decode(codes.reshape(q * c, width)).reshape(q, c, self.dim)
         return paired_scores(queries, decoded, self.metric)
 
+    def errors(self, codes: Codes) -> NDArray[np.float32] | None:
+        """(n, code_bytes) codes to what scores take away beside squared distances to decoded vectors, (n,); none where
+        that is nothing.
+        """
+        del codes
+        return None
+
     def checked(self, vectors: Vectors) -> Vectors:
         """The vectors as they are compared; raises BadVectors where they cannot be."""
         if vectors.dtype != np.float32:

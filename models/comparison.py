@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.codec import Codec
+from models.error_byte import farther
 from models.evaluation import exact_neighbours
 from models.metric import Metric, Vectors
 
@@ -25,11 +26,13 @@ class Code(NamedTuple):
     code_bytes: int
     table_bytes: int
     """Of codebooks, networks and whatever else decoding needs, once for all vectors."""
+    errors: Callable[[Any], NDArray[np.float32] | None] = lambda _: None
+    """See Codec.errors."""
 
     @classmethod
     def of(cls, codec: Codec) -> "Code":
         """What a codec makes; its tables as they are saved."""
-        return cls(codec.encode, codec.decode, codec.code_bytes, len(codec.to_bytes()))
+        return cls(codec.encode, codec.decode, codec.code_bytes, len(codec.to_bytes()), codec.errors)
 
     def total_bytes(self, n: int) -> float:
         """Bytes a vector, where n of them share the tables."""
@@ -44,7 +47,7 @@ class Kept(NamedTuple):
     decoded: Vectors
     """(n, D)"""
     rows: NDArray[np.int64]
-    """(q, 100) nearest to each query by decoded vectors, all of which are looked at; best first."""
+    """(q, 100) nearest to each query by the codes' own scores, all of which are looked at; best first."""
     error: float
     """Squared, in units of the variance."""
     encode_seconds: float
@@ -56,8 +59,10 @@ def kept(code: Code, vectors: Vectors, queries: Vectors, metric: Metric) -> Kept
     codes = [code.encode(vectors[start : start + BLOCK]) for start in range(0, len(vectors), BLOCK)]
     seconds = time.perf_counter() - began
     decoded = np.concatenate([np.asarray(code.decode(part), np.float32) for part in codes])
+    told = [code.errors(part) for part in codes]
+    errors = np.concatenate([part for part in told if part is not None]) if told and told[0] is not None else None
     # Under cosine this puts decoded vectors back on the sphere.
-    rows = exact_neighbours(decoded, queries, FAR, metric).rows
+    rows = exact_neighbours(*farther(decoded, queries, errors), FAR, metric).rows
     variance = float(np.square(vectors - vectors.mean(axis=0)).sum(axis=1).mean())
     error = float(np.square(vectors - decoded).sum(axis=1).mean()) / max(variance, 1e-30)
     return Kept(codes, decoded, rows, error, seconds)

@@ -5,7 +5,9 @@ from enum import StrEnum
 from typing import Any
 
 from models.corruption import Corruption, CorruptionKind
+from models.error_byte import SHORTEST
 from models.errors import BadConfig
+from models.metric import Metric
 
 CODEWORDS = 256
 """Of a step of a residual autoencoder: its index is one byte."""
@@ -199,7 +201,7 @@ class ResidualConfig:
     """The shape of a residual autoencoder, and how hard it looks for its codes."""
 
     steps: int = 32
-    """M, the bytes of a code."""
+    """M, codewords of a code, each of which is a byte of it."""
     components: int = 256
     """D, the leading principal axes in which codewords live; a vector's dimension where that is less."""
     beam: int = 64
@@ -209,6 +211,8 @@ class ResidualConfig:
     """The same while codebooks are refitted."""
     training_beam: int = 5
     """The same while they grow."""
+    error_byte: bool = False
+    """Whether a code has a byte more, which Euclidean scores gain by: see models/error_byte.py."""
 
     def __post_init__(self) -> None:
         for name, most in (
@@ -224,11 +228,18 @@ class ResidualConfig:
     def code_bytes(self, dim: int) -> int:
         """Bytes of a code of a (D,) vector."""
         del dim
-        return self.steps
+        return self.steps + self.error_byte
+
+    @classmethod
+    def for_bytes(cls, size: int, metric: Metric, **others: Any) -> "ResidualConfig":
+        """The shape whose codes of `size` bytes keep most neighbours by this metric."""
+        error_byte = metric is Metric.L2 and size >= SHORTEST
+        return cls(size - error_byte, error_byte=error_byte, **others)
 
     def cut(self, size: int) -> "ResidualConfig":
-        """Of the first `size` bytes of its codes."""
-        return replace(self, steps=size)
+        """Of codes cut to `size` bytes."""
+        error_byte = self.error_byte and size >= SHORTEST
+        return replace(self, steps=size - error_byte, error_byte=error_byte)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "ResidualConfig":

@@ -19,6 +19,7 @@ class ResidualAutoencoder(Autoencoder):
                                                      of each component (models/importance.py)
         x_hat = mean + scale P sum_m C_m[i_m]
 
+    Where the configuration has it, a last byte is the level of |h - (x_hat - mean) / scale|^2 (models/error_byte.py).
     The first b bytes of a code are a code themselves. Residual quantisation with a beam (Chen et al., "Approximate
     nearest neighbor search by residual vector quantization", Sensors 2010; Babenko & Lempitsky 2014 for the beam) is
     the start; all codebooks are then solved at once for their codes (models/least_squares.py), and a decoder trained
@@ -35,9 +36,10 @@ class ResidualAutoencoder(Autoencoder):
     weights: Tensor
     """(D,) what an error along each component counts while codes are chosen"""
     lengths: Tensor
-    """(M, 256) shares of |z|^2, which add up to about it"""
+    """(M, 256) shares of |z|^2, which add up to about it; of an error byte, what its levels add to it in a score"""
     pull: Tensor
-    """Under cosine, what a score loses for each unit of |x_hat|^2: see ResidualCodec.points"""
+    """Under cosine, what a score loses for each unit of |x_hat|^2: see ResidualCodec.points. With an error byte, what
+    it loses for each unit of squared error."""
 
     def __init__(self, dim: int, config: ResidualConfig) -> None:
         components = min(config.components, dim)
@@ -46,7 +48,7 @@ class ResidualAutoencoder(Autoencoder):
         self.register_buffer("principal", torch.eye(dim, components))
         self.register_buffer("codebooks", torch.zeros(config.steps, CODEWORDS, components))
         self.register_buffer("weights", torch.ones(components))
-        self.register_buffer("lengths", torch.zeros(config.steps, CODEWORDS))
+        self.register_buffer("lengths", torch.zeros(config.code_bytes(dim), CODEWORDS))
         self.register_buffer("pull", torch.zeros(()))
 
     @property
@@ -73,7 +75,7 @@ class ResidualAutoencoder(Autoencoder):
         return self.restored(z @ self.principal.T)
 
     def pack(self, z: Tensor) -> Tensor:
-        """(n, D) to (n, M) uint8, by beam search."""
+        """(n, D) to (n, M) uint8, by beam search; an error byte is not among them."""
         return searched((z * self.weights).float(), self.searched(), self.config.beam)
 
     def searched(self) -> Tables:

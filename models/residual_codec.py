@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from models.codec import BLOCK, WIDEST_BUCKET_KEY, Codec, cheapest
 from models.configs import CODEWORDS, ResidualConfig
+from models.error_byte import nearest_levels
 from models.errors import DamagedCodec
 from models.factory import QuantizerConfig
 from models.metric import Codes, Metric, Scores, Vectors
@@ -25,12 +26,11 @@ if TYPE_CHECKING:
     from models.residual import ResidualAutoencoder
 
 Doubles = NDArray[np.float64]
-STEPS = ("codebooks", "lengths")
-"""The tensors that have a part for each byte."""
 
 
 class ResidualCodec(Codec):
-    """Codes of one byte a step; see ResidualAutoencoder, whose equations these are.
+    """Codes of one byte a step, and an error byte where the configuration has one; see ResidualAutoencoder, whose
+    equations these are.
 
     There is one table of buckets: a code's address is its first byte, or its first two where there are codes enough.
     Vectors are projected in float64, so that a code does not change with the batch that its vector came in.
@@ -40,7 +40,8 @@ class ResidualCodec(Codec):
         """Raises DamagedCodec where the tensors are not those of such a codec."""
         self.kind = "faiss" if isinstance(config, QuantizerConfig) else "residual"  # type: ignore[misc]
         self.config = config
-        self.dim, self.metric, self.code_bytes = dim, metric, config.steps
+        self.dim, self.metric = dim, metric
+        self.steps, self.code_bytes = config.steps, config.code_bytes(dim)
         components = config.shape(dim).width if isinstance(config, QuantizerConfig) else min(config.components, dim)
         shapes = self._shapes(components)
         if {name: tensor.shape for name, tensor in tensors.items()} != shapes:
@@ -50,12 +51,13 @@ class ResidualCodec(Codec):
         self.codebooks = np.asarray(tensors["codebooks"], np.float32)
         """(M, 256, D)"""
         self.lengths = np.asarray(tensors["lengths"], np.float32)
-        """(M, 256) what each codeword adds to |z|^2, about"""
+        """(code_bytes, 256) what each codeword adds to |z|^2, about; and the levels of an error byte"""
         self.weights = np.asarray(tensors["weights"], np.float64)
         """(D,) what an error along each component counts while codes are chosen"""
         self._mean, self._scale = np.asarray(tensors["mean"], np.float64), float(tensors["scale"])
         self._principal = np.asarray(tensors["principal"], np.float64)
-        self._pull = float(tensors["pull"])
+        self.pull = float(tensors["pull"])
+        """What a score loses for each unit of |x_hat|^2, or of a squared error: see ResidualAutoencoder"""
         self._tables: Tables | None = None
 
     @classmethod
@@ -77,7 +79,8 @@ class ResidualCodec(Codec):
     @property
     def space(self) -> ProductSpace:
         """A byte's point is its codeword and its share of |z|^2; a score adds up M products with one query."""
-        return ProductSpace(np.concatenate((self.codebooks, self.lengths[:, :, None]), 2))
+        words = np.pad(self.codebooks, ((0, self.code_bytes - self.steps), (0, 0), (0, 0)))
+        return ProductSpace(np.concatenate((words, self.lengths[:, :, None]), 2))
 
     @property
     def ram_bytes(self) -> int:
@@ -105,56 +108,43 @@ class ResidualCodec(Codec):
         elif self.metric is Metric.IP:
             against, length = x @ self._principal, 0.0
         else:
-            against, length = (x - 2 * self._pull * self._mean) @ self._principal, -self._pull * self._scale
+            against, length = (x - 2 * self.pull * self._mean) @ self._principal, -self.pull * self._scale
         points = np.full((len(x), against.shape[1] + 1), length, np.float32)
         points[:, :-1] = against
         return points
 
+    def errors(self, codes: Codes) -> NDArray[np.float32] | None:
+        """(n, code_bytes) codes to a share of the (n,) squared errors that their last bytes tell, if they do."""
+        if self.code_bytes == self.steps:
+            return None
+        return np.asarray(self._scale**2 * self.lengths[-1][codes[:, -1]], np.float32)
+
     def stored_latents(self, codes: Codes) -> Vectors:
-        """(n, b) codes, b at most M, to the (n, D) sums of their codewords."""
+        """(n, b) codes or the beginnings of them to the (n, D) sums of their codewords."""
         sums = np.zeros((len(codes), self.codebooks.shape[2]), np.float32)
         for book, column in zip(self.codebooks, codes.T, strict=False):
             sums += book[column]
         return sums
 
-    def cut(self, size: int, codes: Codes, latents: Vectors) -> "ResidualCodec":
-        """The codec of the first `size` bytes of its codes, fitted to (n, M) of them and to the (n, D) latents of the
-        vectors that they stand for.
-
-        Refitted together, early codebooks count on the later ones: without these they are solved for again. The codec
-        looks for codes of its own size: of more than nine vectors in ten they are as near as the first bytes of longer
-        ones, or nearer.
-        """
-        import torch
-
-        from models.kinds import kind_of
-        from models.least_squares import refitted
-        from models.lengths import fit_lengths
-        from models.scalar_code import HALF
-
-        config = self.config.cut(size)
-        kept = {name: tensor[:size] if name in STEPS else tensor for name, tensor in self.tensors.items()}
-        model = kind_of(config).architecture(self.dim, config)
-        model.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in kept.items()})
-        first = torch.from_numpy(codes[:, :size].copy())
-        length = np.sqrt(self._squares(self.stored_latents(codes)).mean())
-        with torch.no_grad():
-            model.codebooks.copy_(refitted(model.codebooks, first, torch.from_numpy(latents)).clamp_(-HALF, HALF))
-            fit_lengths(model, first, float(2 * self._pull * length))
-        return ResidualCodec.of(model, self.metric)
+    @property
+    def levels(self) -> NDArray[np.float32]:
+        """(256,) squared errors that an error byte stands for, in units of the scale."""
+        return np.asarray(self.lengths[-1] / self.pull, np.float32)
 
     def scores(self, queries: Vectors, codes: Codes, squares: NDArray[np.float32] | None = None) -> Scores:
         """The decoded vectors' scores, which need no decoding: (q, dim) and (q, c, code_bytes) to (q, c).
 
-        Under cosine x_hat is put back on the sphere; nothing of dim numbers is formed for a candidate. With the codes'
-        (q, c) `squares` not even the sum of its codewords is: their products with the query are looked up.
+        Under cosine x_hat is put back on the sphere, and an error byte is taken away beside |q - x_hat|^2; nothing of
+        dim numbers is formed for a candidate. With the codes' (q, c) `squares` not even the sum of its codewords is:
+        their products with the query are looked up.
         """
         q, c, width = codes.shape
         x = self._centred(queries)
         projected = np.asarray(x @ self._principal, np.float32)
         if squares is None:
             z = self.stored_latents(codes.reshape(q * c, width))
-            products, squares = (z.reshape(q, c, -1) @ projected[:, :, None])[:, :, 0], self._squares(z).reshape(q, c)
+            products = (z.reshape(q, c, -1) @ projected[:, :, None])[:, :, 0]
+            squares = self._squares(z, codes.reshape(q * c, width)).reshape(q, c)
         else:
             products = np.stack([self._looked_up(*pair) for pair in zip(projected, codes, strict=True)])
         return self._scored(x, products, squares)
@@ -174,9 +164,7 @@ class ResidualCodec(Codec):
         if self.metric is Metric.IP:
             return np.zeros_like(self.lengths)
         mean = np.asarray(self._mean @ self._principal, np.float32)
-        return np.asarray(
-            2 * self._pull * (self.codebooks @ mean) + self._pull * self._scale * self.lengths, np.float32
-        )
+        return np.asarray(2 * self.pull * (self.codebooks @ mean) + self.pull * self._scale * self.lengths, np.float32)
 
     def _centred(self, queries: Vectors) -> Doubles:
         x = np.asarray(self.checked(queries), np.float64)
@@ -193,16 +181,18 @@ class ResidualCodec(Codec):
         return np.asarray((moved / np.sqrt(squares)).clip(-1, 1), np.float32)
 
     def squares(self, codes: Codes) -> NDArray[np.float32]:
-        """(n, M) codes to the (n,) squared lengths that `scores` divides by or takes away."""
-        parts = [
-            self._squares(self.stored_latents(codes[start : start + BLOCK])) for start in range(0, len(codes), BLOCK)
-        ]
+        """(n, code_bytes) codes to the (n,) squared lengths that `scores` divides by or takes away, with what an error
+        byte adds to them.
+        """
+        blocks = (codes[start : start + BLOCK] for start in range(0, len(codes), BLOCK))
+        parts = [self._squares(self.stored_latents(block), block) for block in blocks]
         return np.concatenate([np.empty(0, np.float32), *parts])
 
     def _looked_up(self, projected: NDArray[np.float32], codes: Codes) -> NDArray[np.float32]:
         """The products of (D,) numbers with the (c,) sums of codewords."""
         products = self.codebooks.reshape(-1, self.codebooks.shape[2]) @ projected
-        return np.asarray(products[codes + CODEWORDS * np.arange(self.code_bytes)].sum(axis=1), np.float32)
+        places = codes[:, : self.steps] + CODEWORDS * np.arange(self.steps)
+        return np.asarray(products[places].sum(axis=1), np.float32)
 
     def bucket_keys(self, codes: Codes, bits: int = WIDEST_BUCKET_KEY) -> NDArray[np.uint16]:
         """(n, M) codes to (n, 1): the first byte, or the first two."""
@@ -248,11 +238,18 @@ class ResidualCodec(Codec):
         from models.device import device_named
 
         device, beam = device_named(self.device), self.config.beam
+        components = self._components(vectors)
         with torch.inference_mode():
-            targets = (self._components(vectors) * self.weights).astype(np.float32)
+            targets = (components * self.weights).astype(np.float32)
             z, tables = torch.from_numpy(targets).to(device), self._searched(device)
             parts = mapped(lambda block: searched(z[block], tables, beam), len(z), MAPPED, self.threads, device=device)
-            return np.asarray(torch.cat(parts).cpu().numpy(), np.uint8)
+            codes = np.asarray(torch.cat(parts).cpu().numpy(), np.uint8)
+        if self.code_bytes == self.steps:
+            return codes
+        # Beside what codewords leave out there is what the principal axes do.
+        outside = np.square((vectors - self._mean) / self._scale).sum(axis=1) - np.square(components).sum(axis=1)
+        errors = outside.clip(min=0) + np.square(components - self.stored_latents(codes)).sum(axis=1)
+        return np.hstack((codes, nearest_levels(errors, self.levels)))
 
     def _decode(self, codes: Codes) -> Vectors:
         restored = self._scale * (self.stored_latents(codes) @ self._principal.T.astype(np.float32)) + self._mean
@@ -262,14 +259,16 @@ class ResidualCodec(Codec):
         """P^T (x - mean) / scale."""
         return np.asarray(((x - self._mean) / self._scale) @ self._principal, np.float64)
 
-    def _squares(self, z: Vectors) -> NDArray[np.float32]:
-        """(n, D) sums of codewords to (n,): |x_hat - mean|^2 under l2, else |x_hat|^2.
+    def _squares(self, z: Vectors, codes: Codes) -> NDArray[np.float32]:
+        """(n, D) sums of the codewords of (n, code_bytes) codes to (n,): |x_hat - mean|^2 under l2, and what an error
+        byte says; else |x_hat|^2.
 
         Where that one's terms cancel it is no less than a millionth of a component's variance.
         """
         own = self._scale**2 * np.einsum("nd,nd->n", z, z)
         if self.metric is Metric.L2:
-            return np.asarray(own, np.float32)
+            errors = self.errors(codes)
+            return np.asarray(own if errors is None else own + errors, np.float32)
         mean = np.asarray(self._scale * (self._mean @ self._principal), np.float32)
         terms = self._mean @ self._mean + 2 * (z @ mean) + own
         return np.asarray(np.maximum(terms, 1e-6 * self._scale**2), np.float32)
@@ -295,7 +294,7 @@ class ResidualCodec(Codec):
             "centre": (components,),
             "axes": (components, min(components, 16)),
             "principal": (self.dim, components),
-            "codebooks": (self.code_bytes, CODEWORDS, components),
+            "codebooks": (self.steps, CODEWORDS, components),
             "weights": (components,),
             "lengths": (self.code_bytes, CODEWORDS),
             "pull": (),

@@ -16,13 +16,13 @@ from models.checkpoint import Epoch
 from models.configs import CODEWORDS, ResidualConfig
 from models.device import device_named
 from models.distillation import Effort, Graph, distilled, neighbour_graph
-from models.errors import TooFewVectors
+from models.errors import BadConfig, TooFewVectors
 from models.evaluation import exact_neighbours, recall
 from models.grown import Grown
 from models.importance import weights
 from models.kmeans import codebook
 from models.least_squares import refitted
-from models.lengths import fit_lengths
+from models.lengths import fit_errors, fit_lengths
 from models.metric import Metric, Vectors
 from models.residual import ResidualAutoencoder
 from models.scalar_code import HALF
@@ -83,10 +83,13 @@ def train_residual(
     codebooks.
 
     Raises:
+        BadConfig: an error byte is asked for under another metric than l2.
         TooFewVectors: fewer than 16, or fewer than 2 that are not held out.
         TrainingStopped: raised by `progress` and passed on; the last checkpoint stays.
     """
     n, _ = vectors.shape
+    if model.config.error_byte and metric is not Metric.L2:
+        raise BadConfig("error_byte", f"scores by {metric} do not gain by it: leave it out")
     if n < FEWEST:
         raise TooFewVectors(f"{n} vectors are too few to train on; {FEWEST} is the least")
     order = np.random.default_rng(config.seed).permutation(n)
@@ -187,20 +190,27 @@ class _Training:
         """Trains the decoder for neighbours, and fits what a shortlist asks for.
 
         Of fewer than a hundred held-out vectors it cannot be said whether a decoder keeps more: then none is trained.
+        With an error byte scores know what one would make up for, and none gains (docs/decisions/0032).
         """
         model, effort = self.model, Effort.on(self.device, self.config.minutes)
-        rows = self.rows[:: -(-len(self.rows) // effort.vectors)]
-        vectors = self.placed(rows)
-        generator = _generator(self.config.seed, model.config.steps + 1)
-        graph = neighbour_graph(vectors, self.metric, generator, self._pulse, effort.queries)
-        if len(self.held) >= FEWEST_TELLING:
-            self._distil(vectors, self._codes(rows), graph, effort)
+        rows, told, nearest = self.rows[:: -(-len(self.rows) // effort.vectors)], model.config.error_byte, 0.0
+        if not told:
+            vectors = self.placed(rows)
+            generator = _generator(self.config.seed, model.config.steps + 1)
+            graph = neighbour_graph(vectors, self.metric, generator, self._pulse, effort.queries)
+            nearest = float(graph.scores[:, :LATE_K].mean())
+            if len(self.held) >= FEWEST_TELLING:
+                self._distil(vectors, self._codes(rows), graph, effort)
         with torch.no_grad():
             model.codebooks.clamp_(-HALF, HALF)  # what float16 holds; beyond it there are outliers only
             codes = self._codes(rows)
             errors = self._errors(codes)
+            kinds = ((rows, codes), (self.held, self._codes(self.held))) if told else ()
+            left = [self._left_out(*kind).cpu() for kind in kinds]
             model.cpu()
-            fit_lengths(model, codes.cpu(), float(graph.scores[:, :LATE_K].mean()))
+            fit_lengths(model, codes.cpu(), nearest)
+            if told:
+                fit_errors(model, torch.cat(left))
             self._tell(1.0, *errors)
 
     def _distil(self, vectors: Tensor, codes: Tensor, graph: Graph, effort: Effort) -> None:
@@ -287,6 +297,15 @@ class _Training:
         if self._progress is not None and self.curve and time.monotonic() - self._told >= TELL_SECONDS:
             self._told = time.monotonic()
             self._progress(self._share, self.curve[-1])
+
+    def _left_out(self, vectors: Vectors, codes: Tensor) -> Tensor:
+        """(n, dim) and their codes to the (n,) squared errors of these, in units of the scale."""
+
+        def left(block: slice) -> Tensor:
+            h = self.model.standardized(self.placed(vectors[block]))
+            return (h - self.model.unpack(codes[block]) @ self.model.principal.T).square().sum(dim=1)
+
+        return torch.cat(self._mapped(left, len(vectors), PROJECTED))
 
     def _late_recall(self) -> float:
         """recall@10 among the held-out vectors alone, through their codes; vectors trained on ask."""

@@ -227,7 +227,7 @@ class Catalog:
                 setting="max_dimension",
             )
         if not isinstance(codec, AutoSpec):
-            config = codec.config(dimension)
+            config = codec.config(dimension, metric)
             if contract is not None:
                 contract.check(config, dimension)
         row = CollectionRow(

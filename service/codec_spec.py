@@ -13,6 +13,7 @@ from models import (
     CorruptionKind,
     DenseConfig,
     LatentType,
+    Metric,
     QuantizerConfig,
     ResidualConfig,
     SparseConfig,
@@ -61,12 +62,13 @@ class DenseSpec(Spec):
     decoder_hidden: list[int] = Field([1024], max_length=4, description="Widths of the decoder's hidden layers")
     corruption: CorruptionSpec = CorruptionSpec()
 
-    def config(self, dim: int) -> CodecConfig:
-        """The autoencoder for (D,) vectors.
+    def config(self, dim: int, metric: Metric) -> CodecConfig:
+        """The autoencoder for (D,) vectors and this metric.
 
         Raises:
             BadConfig: naming the field.
         """
+        del metric
         return DenseConfig(**self._shape(dim), corruption=Corruption(self.corruption.kind, self.corruption.level))
 
     def _shape(self, dim: int) -> dict[str, Any]:
@@ -93,8 +95,9 @@ class VariationalSpec(DenseSpec):
         None, ge=1e-4, le=100, description="Standard deviation of x around its reconstruction, in units of the data's"
     )
 
-    def config(self, dim: int) -> CodecConfig:
+    def config(self, dim: int, metric: Metric) -> CodecConfig:
         """As a dense one's, with the price of the latents' distribution."""
+        del metric
         corruption = Corruption(self.corruption.kind, self.corruption.level)
         return VariationalConfig(**self._shape(dim), corruption=corruption, beta=self.beta, noise=self.noise)
 
@@ -110,8 +113,9 @@ class SparseSpec(Spec):
     )
     sparsity: Sparsity = Field(Sparsity.TOPK, description="What keeps the others at zero")
 
-    def config(self, dim: int) -> CodecConfig:
+    def config(self, dim: int, metric: Metric) -> CodecConfig:
         """The autoencoder for (D,) vectors."""
+        del metric
         k = self.k or self.bytes // 3
         return SparseConfig(latents=self.latents or max(2 * k, min(8 * dim, 16_384)), k=k, sparsity=self.sparsity)
 
@@ -122,14 +126,16 @@ class BinarySpec(Spec):
     kind: Literal["binary"]
     bytes: int = Field(32, ge=1, le=8_192, description="Bytes of a code")
 
-    def config(self, dim: int) -> CodecConfig:
+    def config(self, dim: int, metric: Metric) -> CodecConfig:
         """The autoencoder; its shape follows from the bytes alone."""
-        del dim
+        del dim, metric
         return BinaryConfig(bits=8 * self.bytes)
 
 
 class ResidualSpec(Spec):
-    """A residual autoencoder: each byte is a codeword, a vector is their sum."""
+    """A residual autoencoder: each byte is a codeword, a vector is their sum; under l2 one byte, of five or more, tells
+    how far the vector is from that.
+    """
 
     kind: Literal["residual"]
     bytes: int = Field(32, ge=1, le=MOST_STEPS, description="Bytes of a code")
@@ -140,10 +146,10 @@ class ResidualSpec(Spec):
         description="Partial codes kept while encoding: half as many are twice as fast and keep a little less",
     )
 
-    def config(self, dim: int) -> CodecConfig:
-        """The autoencoder; everything else follows from the data."""
+    def config(self, dim: int, metric: Metric) -> CodecConfig:
+        """The autoencoder; everything else follows from the metric and the data."""
         del dim
-        return ResidualConfig(steps=self.bytes, beam=self.beam, refit_beam=-(-self.beam // 2))
+        return ResidualConfig.for_bytes(self.bytes, metric, beam=self.beam, refit_beam=-(-self.beam // 2))
 
 
 class FaissSpec(Spec):
@@ -156,8 +162,9 @@ class FaissSpec(Spec):
         examples=["OPQ32_192,PQ32x8"],
     )
 
-    def config(self, dim: int) -> CodecConfig:
+    def config(self, dim: int, metric: Metric) -> CodecConfig:
         """The quantiser, which must fit (D,) vectors."""
+        del metric
         config = QuantizerConfig(self.factory)
         config.shape(dim)
         return config
@@ -168,9 +175,9 @@ class AutoSpec(Spec):
 
     kind: Literal["auto"]
 
-    def config(self, dim: int) -> CodecConfig:
+    def config(self, dim: int, metric: Metric) -> CodecConfig:
         """Raises BadConfig: only a training of a collection can choose."""
-        del dim
+        del dim, metric
         raise BadConfig("kind", "auto is chosen by the training of a collection; here, name another kind")
 
 
@@ -211,7 +218,8 @@ def spec_of(config: ResidualConfig | QuantizerConfig) -> dict[str, Any]:
     if isinstance(config, QuantizerConfig):
         spec = FaissSpec(kind="faiss", factory=config.factory)
     else:
-        spec = ResidualSpec(kind="residual", bytes=config.steps, beam=config.beam)
+        size = config.steps + config.error_byte
+        spec = ResidualSpec(kind="residual", bytes=size, beam=config.beam)
     return spec.model_dump(mode="json")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from sqlalchemy.orm import Session
 
-from models import Codec, Metric, ResidualCodec, cut, load_codec, prepared
+from models import Codec, Metric, ResidualCodec, cut, cut_codes, load_codec, prepared
 from service.admission import FEWEST_ITEMS
 from service.candidate import Candidate, held_out_of
 from service.certificate import encode_rate, versions
@@ -32,24 +32,24 @@ INHERITED = ("trained_on", "training_seconds", "seed")
 
 
 class Prefixes(Swap):
-    """Codes are the first bytes of another generation's, which has one of every item while it is published."""
+    """Codes are cut from another generation's, which has one of every item while it is published."""
 
     doing = "cutting"
+    whole: Codec
+    """The codec of that one."""
 
-    def __init__(
-        self, database: Database, collection_id: int, report: Report, fence: Fence, source: int, size: int
-    ) -> None:
+    def __init__(self, database: Database, collection_id: int, report: Report, fence: Fence, source: int) -> None:
         super().__init__(database, collection_id, report, fence)
         self._source = source
-        self._size = size
 
     def _pending(self, session: Session, generation_id: int, last: int) -> Page:
         del generation_id
         return payload.codes_after(session, self._source, last, PAGE)
 
     def _coded(self, codec: Codec, page: Page) -> Page:
-        del codec
-        return [(row, code[: self._size]) for row, code in page]
+        codes = np.frombuffer(b"".join(code for _, code in page), np.uint8).reshape(len(page), -1)
+        first = cut_codes(self.whole, codes, codec)
+        return [(row, code.tobytes()) for (row, _), code in zip(page, first, strict=True)]
 
 
 class Cut:
@@ -62,7 +62,7 @@ class Cut:
         self._id = collection_id
         self._source, self._size = int(parameters["generation"]), int(parameters["bytes"])
         self._report = report
-        self._swap = Prefixes(database, collection_id, report, fence, self._source, self._size)
+        self._swap = Prefixes(database, collection_id, report, fence, self._source)
 
     def run(self, *, keep: int = 1, most_oversample: int = 100) -> dict[str, Any]:
         """Cuts, measures and publishes; returns what the job shows as its result.
@@ -108,6 +108,7 @@ class Cut:
     def _codec(self, saved: bytes, held_out: HeldOut) -> ResidualCodec:
         """The published codec's first steps, fitted to some items, those that are held out apart."""
         whole = load_codec(saved)
+        self._swap.whole = whole
         with self._database.reading() as session:
             last = payload.last_code(session, self._source)
             some = payload.some_codes(session, self._source, last, FITTING, PAGE)

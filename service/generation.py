@@ -47,7 +47,7 @@ class Build:
             row = self._swap.row(session)
             self._dim, self._metric = row.dimension, Metric(row.metric)
             self._drops = row.originals == Originals.DROP
-            self._config = codec_spec(parameters.get("codec") or row.codec).config(self._dim)
+            self._config = codec_spec(parameters.get("codec") or row.codec).config(self._dim, self._metric)
             asked = parameters.get("contract") or row.contract
         self._contract = None if asked is None else ContractSpec.model_validate(asked)
         self._training = TrainingSpec.model_validate(parameters.get("training") or {})

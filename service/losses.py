@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models import Neighbours, Vectors, estimated, merged, recall
+from models import Neighbours, Vectors, estimated, farther, merged, recall
 from service.index.exact import exact_search
 from service.index.segment import IndexKind, RowArray
 from service.index.view import View
@@ -83,9 +83,10 @@ def compared(
         with turn:
             for place, part in enumerate(views):
                 live = part.holds(rows)
-                decoded = view.codec.decode(view.codes_of(rows[live]))
+                codes = view.codes_of(rows[live])
+                decoded, queries = farther(view.codec.decode(codes), vectors, view.codec.errors(codes))
                 exact[place].append(exact_search([(rows[live], originals[live])], vectors, K, view.codec.metric))
-                by_code[place].append(exact_search([(rows[live], decoded)], vectors, width, view.codec.metric))
+                by_code[place].append(exact_search([(rows[live], decoded)], queries, width, view.codec.metric))
         if time.monotonic() > until:
             break
     read = np.concatenate(seen)

@@ -46,6 +46,16 @@ class Taken(NamedTuple):
     """Of codes in a file, which processes share."""
 
 
+class Decoded(NamedTuple):
+    """What codes stand for."""
+
+    generation: int
+    vectors: Vectors
+    """(n, D)"""
+    errors: NDArray[np.float32] | None
+    """(n,) what scores take away beside, if anything: see Codec.errors."""
+
+
 class Literals(NamedTuple):
     """Queries as pgvector writes them."""
 
@@ -154,8 +164,8 @@ class Reader:
         written = column.literals(self._checked(vectors, field))
         return Literals(view.generation_id or 0, view.codec.code_bytes, written)
 
-    def decode(self, codes: Sequence[bytes], field: str) -> tuple[int, Vectors]:
-        """The generation that searches use, and the (n, D) vectors that it makes of codes.
+    def decode(self, codes: Sequence[bytes], field: str) -> Decoded:
+        """What the generation that searches use makes of codes.
 
         Raises:
             NotTrained; InvalidInput: a code is not of its length.
@@ -167,7 +177,7 @@ class Reader:
                 detail = f"codes of generation {view.generation_id} have {size} bytes, this one has {len(code)}"
                 raise InvalidInput(detail, field=f"{field}[{place}]")
         stacked = np.frombuffer(b"".join(codes), np.uint8).reshape(len(codes), size)
-        return view.generation_id or 0, view.codec.decode(stacked)
+        return Decoded(view.generation_id or 0, view.codec.decode(stacked), view.codec.errors(stacked))
 
     def applied_seq(self) -> int | None:
         """The last change that all views hold that there are; none where there is no view."""

@@ -10,7 +10,7 @@ import numpy as np
 from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from models import Codec, CodecError, load_codec
+from models import Codec, CodecError, cut_codes, load_codec
 from service.errors import SnapshotRefused
 from service.follower import PAGE, applied
 from service.index.view import View
@@ -111,7 +111,7 @@ def _codec_differences(session: Session, row: CollectionRow) -> Iterator[str]:
 
 
 def _codes_made_otherwise(session: Session, row: CollectionRow, generation: GenerationRow, codec: Codec) -> int:
-    """Codes that were cut are the first bytes of what the codec before makes; those of later items the codec's own."""
+    """Codes that were cut are so from what the codec before makes; those of later items are the codec's own."""
     page = payload.vectors_after(session, row.id, 0, SAMPLE)
     codes = payload.codes_by_row(session, row.generation_id or 0, [row_id for row_id, _ in page])
     kept = [(codes[row_id], vector) for row_id, vector in page if row_id in codes]
@@ -120,15 +120,18 @@ def _codes_made_otherwise(session: Session, row: CollectionRow, generation: Gene
     stored = np.frombuffer(b"".join(code for code, _ in kept), np.uint8).reshape(len(kept), -1)
     if stored.shape[1] != codec.code_bytes:
         return len(kept)
-    vectors = decoded([vector for _, vector in kept], codec.dim)
+    vectors, chain = decoded([vector for _, vector in kept], codec.dim), [codec]
     while True:
-        other = (codec.encode(vectors)[:, : stored.shape[1]] != stored).any(axis=1)
+        made = chain[-1].encode(vectors)
+        for whole, shorter in zip(chain[:0:-1], chain[-2::-1], strict=True):
+            made = cut_codes(whole, made, shorter)
+        other = (made != stored).any(axis=1)
         vectors, stored = vectors[other], stored[other]
         if not len(stored) or (cut := generation.certificate.get("cut_from")) is None:
             return len(stored)
         generation = session.get_one(GenerationRow, cut["generation"])
         try:
-            codec = load_codec(generation.codec)
+            chain.append(load_codec(generation.codec))
         except CodecError:
             return len(stored)  # without it nobody knows
 

@@ -84,6 +84,23 @@ def test_codes_are_searched_by_another_faiss_and_by_pgvectors_bit(
             assert distances == near[row].tolist()
 
 
+def test_with_their_errors_decoded_vectors_rank_in_another_faiss_as_the_stage_refine_does(
+    server: Server, name: str
+) -> None:
+    server.post("/collections", {"name": name, "dimension": 8, "metric": "l2"}, 201)
+    vectors, _ = trained(server, name, kind="residual", bytes=6, beam=1)
+    given = vectors.tolist()
+    codes = server.post(f"/collections/{name}/encode", {"vectors": given})["codes"]
+    decoded = server.post(f"/collections/{name}/decode", {"codes": codes})
+    index = faiss.IndexFlatL2(9)
+    index.add(np.column_stack((decoded["vectors"], np.sqrt(decoded["errors"]))).astype(np.float32))
+    scores, _ = index.search(np.pad(vectors[:3], ((0, 0), (0, 1))), 10)
+    for row in range(3):
+        asked = {"collection": name, "vector": given[row], "k": 10, "stage": "refine"}
+        hits = server.post("/search", asked)["hits"]
+        np.testing.assert_allclose([hit["score"] for hit in hits], -scores[row], rtol=1e-4, atol=1e-4)
+
+
 def test_decoded_vectors_rank_in_another_faiss_as_the_stage_refine_does(server: Server, name: str) -> None:
     vectors, _ = trained(server, name, kind="residual", bytes=3, beam=1)
     given = vectors.tolist()

@@ -74,7 +74,7 @@ def check(code: dict[str, Any]) -> None:
     """Trains the codec anew, and ranks what it decodes by plain distances."""
     asked = np.linspace(0, ITEMS - 1, 60).astype(int)
     searched = np.delete(VECTORS, asked, axis=0)
-    codec = fit(codec_spec(code["codec"]).config(DIM), searched[:378], Metric.L2, TrainingConfig()).codec
+    codec = fit(codec_spec(code["codec"]).config(DIM, Metric.L2), searched[:378], Metric.L2, TrainingConfig()).codec
     truth = exact_neighbours(searched, VECTORS[asked], 10, Metric.L2).rows
     decoded = codec.decode(codec.encode(searched))
     found = exact_neighbours(decoded, VECTORS[asked], 100, Metric.L2).rows

@@ -54,7 +54,7 @@ CODECS: dict[str, Callable[[], Codec]] = {
     "sparse-l1": lambda: started_codec(SparseConfig(64, 8, Sparsity.L1), Metric.IP),
     "binary": lambda: started_codec(BinaryConfig(64), Metric.COSINE),
     "residual": lambda: started_codec(ResidualConfig(4, beam=8), Metric.COSINE),
-    "residual-l2": lambda: started_codec(ResidualConfig(4, beam=8), Metric.L2),
+    "residual-l2": lambda: started_codec(ResidualConfig(4, beam=8, error_byte=True), Metric.L2),
     "residual-ip": lambda: started_codec(ResidualConfig(4, beam=8), Metric.IP),
     "faiss-pq": lambda: started_codec(QuantizerConfig("PQ8x8"), Metric.COSINE),
     "faiss-opq": lambda: started_codec(QuantizerConfig("OPQ3_6,PQ6x8"), Metric.L2),
@@ -91,7 +91,8 @@ def test_the_codecs_score_is_that_of_the_decoded_vector(codec: Codec) -> None:
     scores = codec.scores(queries, np.broadcast_to(codes, (4, 20, codec.code_bytes)))
     decoded = codec.decode(codes).astype(np.float64)
     if codec.metric is Metric.L2:
-        expected = -((queries[:, None] - decoded) ** 2).sum(axis=2)
+        errors = codec.errors(codes)
+        expected = -((queries[:, None] - decoded) ** 2).sum(axis=2) - (0 if errors is None else errors)
     else:
         expected = queries.astype(np.float64) @ decoded.T
         if codec.metric is Metric.COSINE:

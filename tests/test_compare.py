@@ -96,7 +96,7 @@ def test_figures_are_those_of_codecs_trained_alike(written: Callable[..., Path],
 def check(code: dict[str, Any]) -> None:
     """Trains the codec anew, and ranks by plain distances."""
     seen, late = VECTORS[:490], VECTORS[490:]
-    codec = fit(codec_spec(code["codec"]).config(DIM), seen, Metric.L2, TrainingConfig()).codec
+    codec = fit(codec_spec(code["codec"]).config(DIM, Metric.L2), seen, Metric.L2, TrainingConfig()).codec
     for split, vectors in (("late", late), ("trained", seen[np.linspace(0, 489, 210).astype(int)])):
         truth, found = (
             np.argsort(((QUERIES[:, None].astype(np.float64) - x) ** 2).sum(axis=2), axis=1, kind="stable")

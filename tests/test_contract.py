@@ -110,7 +110,7 @@ def test_what_is_no_contract_is_refused(given: dict[str, float], said: str) -> N
     ],
 )
 def test_codes_too_long_are_refused_before_they_are_trained(codec: dict[str, Any], took: int) -> None:
-    config = codec_spec(codec).config(DIM)
+    config = codec_spec(codec).config(DIM, Metric.COSINE)
     ContractSpec(max_bytes=took).check(config, DIM)
     with pytest.raises(InvalidInput, match=f'take {took} bytes .* allows {took - 1}: .*"bytes": {took - 1}') as refused:
         ContractSpec(max_bytes=took - 1).check(config, DIM)

@@ -63,7 +63,7 @@ CODECS: dict[str, Callable[[Metric], Codec]] = {
     "int8": lambda metric: started_codec(DenseConfig(16, LatentType.INT8, decoder_hidden=()), metric, DIM),
     "variational": lambda metric: started_codec(VariationalConfig(16, LatentType.INT8, decoder_hidden=()), metric, DIM),
     "binary": lambda metric: started_codec(BinaryConfig(256), metric, DIM),
-    "residual": lambda metric: started_codec(ResidualConfig(8, beam=8), metric, DIM),
+    "residual": lambda metric: started_codec(ResidualConfig.for_bytes(8, metric, beam=8), metric, DIM),
     "faiss-pq": lambda metric: started_codec(QuantizerConfig("OPQ8,PQ8x8"), metric, DIM),
     "faiss-rq": lambda metric: started_codec(QuantizerConfig("PCA16,RQ8x8"), metric, DIM),
     "sparse": lambda metric: started_codec(SparseConfig(latents=128, k=16), metric, DIM),

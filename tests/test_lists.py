@@ -12,7 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from models import Codes, Metric, ResidualCodec, ResidualConfig, Scores, Vectors, exact_neighbours, recall
+from models import (
+    Codes,
+    Metric,
+    Neighbours,
+    ResidualCodec,
+    ResidualConfig,
+    Scores,
+    Vectors,
+    exact_neighbours,
+    farther,
+    recall,
+)
 from service.certificate import certify
 from service.index import additive, coarse
 from service.index.additive import AdditiveIndex
@@ -37,7 +48,7 @@ LIVE = np.packbits(np.ones(N, np.bool_), bitorder="little")
 def index(request: pytest.FixtureRequest) -> Iterator[AdditiveIndex]:
     """Lists by the first byte, and by the first two."""
     metric, width = request.param
-    codec = started_codec(ResidualConfig(8, beam=8), metric, DIM)
+    codec = started_codec(ResidualConfig.for_bytes(8, metric, beam=8), metric, DIM)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(coarse, "PAIRED", 0 if width == 2 else N + 1)
         index = AdditiveIndex(codec, codec.encode(BASE))
@@ -51,12 +62,16 @@ def _few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def truth_of(codec: ResidualCodec, k: int = K) -> NDArray[np.int64]:
-    return exact_neighbours(codec.decode(codec.encode(BASE)), QUERIES, k, codec.metric).rows
+    return by_decoded(codec, codec.encode(BASE), k).rows
+
+
+def by_decoded(codec: ResidualCodec, codes: Codes, k: int) -> Neighbours:
+    return exact_neighbours(*farther(codec.decode(codes), QUERIES, codec.errors(codes)), k, codec.metric)
 
 
 def test_every_list_looked_at_finds_what_decoded_vectors_find(index: AdditiveIndex) -> None:
     found = index.search(QUERIES, K, LIVE)
-    wanted = exact_neighbours(index.codec.decode(index.codes[:]), QUERIES, K, index.codec.metric)
+    wanted = by_decoded(index.codec, index.codes[:], K)
     shared = recall(found.rows, wanted.rows)
     assert shared.mean() > 0.99  # under cosine FAISS knows lengths by their shares, and may miss one
     whole = shared == 1
@@ -74,7 +89,7 @@ def test_more_is_found_the_larger_the_share(index: AdditiveIndex) -> None:
 
 @pytest.mark.parametrize("metric", list(Metric))
 def test_lists_by_two_bytes_find_as_much_in_fewer_codes(metric: Metric, monkeypatch: pytest.MonkeyPatch) -> None:
-    codec = started_codec(ResidualConfig(8, beam=8), metric, DIM)
+    codec = started_codec(ResidualConfig.for_bytes(8, metric, beam=8), metric, DIM)
     codes, found = codec.encode(BASE), []
     for paired, share in ((N + 1, 0.05), (N, 0.025)):
         monkeypatch.setattr(coarse, "PAIRED", paired)

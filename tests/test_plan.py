@@ -75,7 +75,7 @@ def test_few_codes_are_tried_and_none_is_too_long() -> None:
 def test_a_collection_can_have_whatever_is_offered_at_every_size(size: int) -> None:
     for one in rivals(384, size, size, ALL) + candidates(384, size):
         if one.is_offered:
-            codec_spec(one.codec).config(384)
+            codec_spec(one.codec).config(384, Metric.L2)
 
 
 @pytest.mark.parametrize(

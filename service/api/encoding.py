@@ -32,8 +32,7 @@ def encode(body: EncodeRequest, collection: CollectionDep, codewell: CodewellDep
 def decode(body: DecodeRequest, collection: CollectionDep, codewell: CodewellDep) -> VectorsOut:
     """What is left of vectors in their codes."""
     intake.counted(body.codes, "codes", codewell.settings)
-    generation, vectors = collection.decode(body.codes, "codes")
-    return VectorsOut(generation=generation, vectors=vectors.tolist())
+    return VectorsOut.of(collection.decode(body.codes, "codes"))
 
 
 @router.post("/collections/{name}/latents", dependencies=[READ])

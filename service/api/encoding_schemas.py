@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 import models
 from service.api.fields import Name, Strict, Vector
 from service.api.search_schemas import Text
+from service.reader import Decoded
 
 Format = Literal["base64", "bits", "pgvector"]
 
@@ -74,6 +75,16 @@ class VectorsOut(BaseModel):
 
     generation: int
     vectors: list[list[float]]
+    errors: list[float] | None = Field(
+        None,
+        description="What searches add to squared distances; null where that is nothing, as for all but residual codes",
+    )
+
+    @classmethod
+    def of(cls, decoded: Decoded) -> "VectorsOut":
+        """What a collection answered."""
+        errors = None if decoded.errors is None else decoded.errors.tolist()
+        return cls(generation=decoded.generation, vectors=decoded.vectors.tolist(), errors=errors)
 
 
 class EmbeddingsRequest(BaseModel):

@@ -214,7 +214,7 @@ class TrainRequest(Strict):
         codec = self.codec or codec_spec(own.codec)
         if isinstance(codec, AutoSpec):
             return self
-        config = codec.config(own.dimension)
+        config = codec.config(own.dimension, Metric(own.metric))
         contract = self.contract or (own.contract and ContractSpec.model_validate(own.contract))
         if contract:
             contract.check(config, own.dimension)

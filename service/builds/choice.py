@@ -66,7 +66,7 @@ def _train(config: BuildConfig, inputs: list[Input], metric: Metric, saved: Path
     training = config.training
     spec = codec_spec(dict(config.codec))
     dim = dimension(inputs, config.reading)
-    made, most = spec.config(dim), config.train_sample
+    made, most = spec.config(dim, metric), config.train_sample
     if isinstance(made, ResidualConfig):
         most = min(most, vectors_within(config.memory_bytes, made))
     read = 0

@@ -154,7 +154,7 @@ class Comparison:
         began = time.perf_counter()
         progress(candidate.name, 0.0)
         codec = fit(
-            codec_spec(candidate.codec).config(sample.seen.shape[1]),
+            codec_spec(candidate.codec).config(sample.seen.shape[1], self.metric),
             sample.seen,
             self.metric,
             self.training,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from models import Codec, Codes, Metric, ScalarSpace, SparseSpace, Vectors, normalized
+from models import Codec, Codes, Metric, ScalarSpace, SparseSpace, Vectors, farther, normalized
 from service.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -170,21 +170,27 @@ class Sparse(Column):
 
 
 class Decoded(Column):
-    """The vectors that codes stand for, under cosine put back on the sphere; the distance is that of refine."""
+    """The vectors that codes stand for, under cosine put back on the sphere; the distance is that of refine.
+
+    Of codes with an error byte they have one number more, the root of what refine adds to the squared distance.
+    """
 
     type = Type.DENSE
 
     def __init__(self, codec: Codec) -> None:
-        super().__init__(codec, codec.dim, Distance.L2 if codec.metric is Metric.L2 else Distance.IP)
+        more = codec.errors(np.zeros((1, codec.code_bytes), np.uint8)) is not None
+        super().__init__(codec, codec.dim + more, Distance.L2 if codec.metric is Metric.L2 else Distance.IP)
 
     def values(self, codes: Codes) -> Values:
-        """(n, D) float16."""
+        """(n, width) float16."""
         decoded = self.codec.decode(codes)
-        return _halves(normalized(decoded) if self.codec.metric is Metric.COSINE else decoded)
+        if self.codec.metric is Metric.COSINE:
+            decoded = normalized(decoded)
+        return _halves(farther(decoded, decoded[:0], self.codec.errors(codes))[0])
 
     def queries(self, vectors: Vectors) -> Vectors:
-        """The queries themselves, under cosine at length 1."""
-        return self.codec.checked(vectors)
+        """The queries themselves, under cosine at length 1; a number more is 0."""
+        return np.pad(self.codec.checked(vectors), ((0, 0), (0, self.width - self.codec.dim)))
 
 
 def column_of(codec: Codec, form: Form, field: str | None = None) -> Column:

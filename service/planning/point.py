@@ -21,6 +21,7 @@ from models import (
     estimated,
     exact_neighbours,
     faiss_code,
+    farther,
     fit,
     paired_scores,
     recall,
@@ -182,7 +183,7 @@ def measured(candidate: Candidate, trial: Trial, minutes: float, progress: Progr
     sample, began = trial.sample, time.perf_counter()
     queries, searched, codec = sample.queries, trial.searched, None
     if candidate.is_offered:
-        config = codec_spec(candidate.codec).config(searched.shape[1])
+        config = codec_spec(candidate.codec).config(searched.shape[1], trial.metric)
         training = TrainingConfig(minutes=minutes, seed=trial.seed)
         codec = fit(config, sample.seen, trial.metric, training, progress=progress).codec
         codec.threads, codec.device = torch.get_num_threads(), "auto"
@@ -201,7 +202,8 @@ def measured(candidate: Candidate, trial: Trial, minutes: float, progress: Progr
     else:
         shortlist = exact_neighbours(decoded, queries, trial.width, trial.metric).rows
         vector_bytes, shared_bytes = code_bytes + ROW_BYTES, code.table_bytes
-    found = Found(shortlist, _scores(queries, decoded, shortlist, trial.metric), trial.truth)
+    errors = None if codec is None else codec.errors(codes)
+    found = Found(shortlist, _scores(*farther(decoded, queries, errors), shortlist, trial.metric), trial.truth)
     tuning, certifying = found.part(slice(0, None, 2)), found.part(slice(1, None, 2))
     setting = Setting(OVERSAMPLE, {})
     if trial.least:
@@ -225,7 +227,7 @@ def measured(candidate: Candidate, trial: Trial, minutes: float, progress: Progr
     )
 
 
-def _scores(queries: Vectors, decoded: Vectors, shortlist: RowArray, metric: Metric) -> Scores:
+def _scores(decoded: Vectors, queries: Vectors, shortlist: RowArray, metric: Metric) -> Scores:
     size = max(1, BLOCK_NUMBERS // (shortlist.shape[1] * decoded.shape[1]))
     blocks = (slice(start, start + size) for start in range(0, len(queries), size))
     return np.concatenate([paired_scores(queries[some], decoded[shortlist[some]], metric) for some in blocks])

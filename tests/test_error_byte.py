@@ -1,0 +1,117 @@
+"""The byte that tells how far a vector is from what its codewords stand for, and what Euclidean scores gain by it."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from models import (
+    BadConfig,
+    Codes,
+    Metric,
+    ResidualCodec,
+    ResidualConfig,
+    TrainingConfig,
+    Vectors,
+    cut,
+    cut_codes,
+    exact_neighbours,
+    farther,
+    fit,
+    load_codec,
+    recall,
+)
+from models.error_byte import LEVELS, SHARE, levels_of, nearest_levels
+from tests.conftest import clustered
+
+TRAINING = TrainingConfig(held_out=0.05)
+
+
+def kept(codec: ResidualCodec, codes: Codes, base: Vectors, queries: Vectors) -> float:
+    """recall@10 by the codec's own scores."""
+    found = exact_neighbours(*farther(codec.decode(codes), queries, codec.errors(codes)), 10, Metric.L2).rows
+    return float(recall(found, exact_neighbours(base, queries, 10, Metric.L2).rows).mean())
+
+
+def trained(config: ResidualConfig, vectors: Vectors) -> ResidualCodec:
+    codec = fit(config, vectors, Metric.L2, TRAINING).codec
+    assert isinstance(codec, ResidualCodec)
+    return codec
+
+
+@pytest.fixture(scope="module")
+def codec(wordnet: Vectors) -> ResidualCodec:
+    """Of eight bytes, trained on 1,400 real vectors."""
+    return trained(ResidualConfig.for_bytes(8, Metric.L2, components=128, beam=8, refit_beam=8), wordnet[:1400])
+
+
+def test_under_l2_one_byte_of_five_or_more_is_it() -> None:
+    for size, metric, config in (
+        (4, Metric.L2, ResidualConfig(4)),
+        (5, Metric.L2, ResidualConfig(4, error_byte=True)),
+        (64, Metric.L2, ResidualConfig(63, error_byte=True)),
+        (5, Metric.COSINE, ResidualConfig(5)),
+        (5, Metric.IP, ResidualConfig(5)),
+    ):
+        assert ResidualConfig.for_bytes(size, metric) == config
+        assert config.code_bytes(8) == size
+    for metric in (Metric.COSINE, Metric.IP):
+        with pytest.raises(BadConfig, match=f"^error_byte: scores by {metric} do not gain by it: leave it out"):
+            fit(ResidualConfig(2, error_byte=True), clustered(40, 8), metric, TrainingConfig())
+
+
+@given(arrays(np.float64, st.integers(1, 300), elements=st.just(0.0) | st.floats(1e-3, 1e6)))
+def test_errors_are_rounded_to_the_nearest_of_ascending_levels(errors: Vectors) -> None:
+    levels = levels_of(errors)
+    assert levels.shape == (LEVELS,)
+    assert (np.diff(levels) >= 0).all()
+    rounded = levels[nearest_levels(errors, levels)[:, 0]].astype(np.float64)
+    least = np.abs(errors[:, None] - levels.astype(np.float64)).min(axis=1)
+    np.testing.assert_allclose(np.abs(errors - rounded), least, rtol=1e-6, atol=1e-9)
+    some = errors[errors > np.quantile(errors, 0.999) / 200]
+    np.testing.assert_allclose(levels[nearest_levels(2 * some, levels)[:, 0]], 2 * some, rtol=0.014)
+
+
+def test_it_tells_how_far_a_vector_is_from_what_its_codewords_stand_for(codec: ResidualCodec, wordnet: Vectors) -> None:
+    for vectors in (wordnet[:1400], wordnet[1400:]):  # those by heart are near, others far
+        codes = codec.encode(vectors)
+        told = codec.errors(codes)
+        assert told is not None
+        errors = np.square(vectors - codec.decode(codes)).sum(axis=1)
+        assert np.abs(told / SHARE - errors).mean() < 0.01 * errors.mean()
+
+
+def test_more_neighbours_are_kept_than_by_a_codeword_more(codec: ResidualCodec, wordnet: Vectors) -> None:
+    other = trained(ResidualConfig(8, components=128, beam=8, refit_beam=8), wordnet[:1400])
+    assert (codec.code_bytes, other.code_bytes) == (8, 8)
+    for base, least in ((wordnet[:1400], 0.03), (wordnet[1400:1800], 0.01), (wordnet[:1800], 0.05)):
+        ours, theirs = (kept(one, one.encode(base), base, wordnet[1800:]) for one in (codec, other))
+        assert ours > theirs + least
+
+
+def test_it_is_saved_and_read_back_the_same(codec: ResidualCodec, wordnet: Vectors) -> None:
+    read = load_codec(codec.to_bytes())
+    codes = codec.encode(wordnet[1400:1450])
+    assert read.fingerprint == codec.fingerprint
+    assert np.array_equal(read.encode(wordnet[1400:1450]), codes)
+    assert codes.shape == (50, 8)
+    assert len(codec.to_bytes()) < 2 * 256 * (7 * 128 + 8 * 2) + 384 * 128 * 8 + 20_000, "no codewords for it"
+
+
+def test_cut_codes_have_one_of_their_own(codec: ResidualCodec, wordnet: Vectors) -> None:
+    seen, late, asked = wordnet[:1400], wordnet[1400:1800], wordnet[1800:]
+    codes = codec.encode(seen)
+    shorter = cut(codec, 6, codes, codec.latents(seen))
+    assert (shorter.steps, shorter.code_bytes) == (5, 6)
+    short = trained(ResidualConfig.for_bytes(6, Metric.L2, components=128, beam=8, refit_beam=8), seen)
+    for base in (seen, late):
+        ours = cut_codes(codec, codec.encode(base), shorter)
+        assert np.array_equal(ours[:, :5], codec.encode(base)[:, :5])
+        told, errors = shorter.errors(ours), np.square(base - shorter.decode(ours)).sum(axis=1)
+        assert told is not None
+        assert np.corrcoef(told, errors)[0, 1] > 0.8
+        assert kept(shorter, ours, base, asked) > kept(short, short.encode(base), base, asked) - 0.02
+    few = cut(codec, 4, codes, codec.latents(seen))
+    assert (few.steps, few.errors(codes[:, :4])) == (4, None)
+    assert np.array_equal(cut_codes(codec, codes, few), codes[:, :4])
