@@ -17,6 +17,7 @@ from models.configs import (
     SparseConfig,
     Sparsity,
     VariationalConfig,
+    described,
 )
 from models.corruption import Corruption, CorruptionKind
 from models.error_byte import farther
@@ -151,6 +152,7 @@ __all__ = [
     "cut_codes",
     "cut_config",
     "decoded_scores",
+    "described",
     "estimated",
     "exact_neighbours",
     "factories",

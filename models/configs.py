@@ -1,6 +1,6 @@
 """The shapes of autoencoders, as their users ask for them. Knows no network: importing it imports no torch."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -224,11 +224,13 @@ class ResidualConfig:
         ):
             if not 1 <= getattr(self, name) <= most:
                 raise BadConfig(name, f"{getattr(self, name)} is not between 1 and {most}")
+        if self.error_byte and not SHORTEST <= self.steps + 1 <= MOST_STEPS:
+            raise BadConfig("error_byte", f"it is for codes of {SHORTEST} to {MOST_STEPS} bytes, not {self.steps + 1}")
 
     def code_bytes(self, dim: int) -> int:
         """Bytes of a code of a (D,) vector."""
         del dim
-        return self.steps + self.error_byte
+        return self.steps + bool(self.error_byte)
 
     @classmethod
     def for_bytes(cls, size: int, metric: Metric, **others: Any) -> "ResidualConfig":
@@ -245,3 +247,10 @@ class ResidualConfig:
     def from_dict(cls, values: dict[str, Any]) -> "ResidualConfig":
         """The configuration that `dataclasses.asdict` and JSON wrote."""
         return cls(**values)
+
+
+def described(config: Any) -> dict[str, Any]:
+    """A configuration as `from_dict` reads it. Where there is no error byte nothing is said of one: codecs of before
+    keep their fingerprints, and programs of before read the others.
+    """
+    return {name: value for name, value in asdict(config).items() if (name, value) != ("error_byte", False)}

@@ -19,10 +19,11 @@ def near_rows(
 ) -> Rows:
     """(q, m) rows, among which are the k best of each query that score as `least` (q,) or better; -1 fills up.
 
-    Of (q, D) queries, at length 1 under cosine, and (n, D) vectors. A product rounds, and on each device in its own
-    way: a few times as many rows as are wanted, scored term by term, give the same k on both. `device` is named as in
-    TrainingConfig; only another than "cpu" imports PyTorch. A query that CUDA cannot be sure of is asked of the
-    processor: more rows may be among its best, as where many are equal, or where one is much longer than the others.
+    Of (q, D) queries, at length 1 under cosine, and (n, D) vectors; of copies of one vector the first are found. A
+    product rounds, and on each device in its own way: a few times as many rows as are wanted, scored term by term, give
+    the same k on both. `device` is named as in TrainingConfig; only another than "cpu" imports PyTorch. A query that
+    CUDA cannot be sure of is asked of the processor: more rows may be among its best, as where many are equal, or where
+    one is much longer than the others.
 
     Raises:
         BadConfig: no such device.

@@ -22,8 +22,8 @@ class ResidualAutoencoder(Autoencoder):
     Where the configuration has it, a last byte is the level of |h - (x_hat - mean) / scale|^2 (models/error_byte.py).
     The first b bytes of a code are a code themselves. Residual quantisation with a beam (Chen et al., "Approximate
     nearest neighbor search by residual vector quantization", Sensors 2010; Babenko & Lempitsky 2014 for the beam) is
-    the start; all codebooks are then solved at once for their codes (models/least_squares.py), and a decoder trained
-    for neighbours is folded into them (models/distillation.py).
+    the start; all codebooks are then solved at once for their codes (models/least_squares.py), and without an error
+    byte a decoder trained for neighbours is folded into them (models/distillation.py).
     """
 
     kind = "residual"

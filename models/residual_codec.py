@@ -3,7 +3,6 @@
 Only encoding imports torch: a process that searches does without its start and its 200 MB.
 """
 
-from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.codec import BLOCK, WIDEST_BUCKET_KEY, Codec, cheapest
-from models.configs import CODEWORDS, ResidualConfig
+from models.configs import CODEWORDS, ResidualConfig, described
 from models.error_byte import nearest_levels
 from models.errors import DamagedCodec
 from models.factory import QuantizerConfig
@@ -42,6 +41,8 @@ class ResidualCodec(Codec):
         self.config = config
         self.dim, self.metric = dim, metric
         self.steps, self.code_bytes = config.steps, config.code_bytes(dim)
+        if self.code_bytes > self.steps and metric is not Metric.L2:
+            raise DamagedCodec(f"codes for {metric} have no error byte")
         components = config.shape(dim).width if isinstance(config, QuantizerConfig) else min(config.components, dim)
         shapes = self._shapes(components)
         if {name: tensor.shape for name, tensor in tensors.items()} != shapes:
@@ -78,7 +79,7 @@ class ResidualCodec(Codec):
 
     @property
     def space(self) -> ProductSpace:
-        """A byte's point is its codeword and its share of |z|^2; a score adds up M products with one query."""
+        """A byte's point is its codeword, if any, and its share of |z|^2; a score adds up products with a query."""
         words = np.pad(self.codebooks, ((0, self.code_bytes - self.steps), (0, 0), (0, 0)))
         return ProductSpace(np.concatenate((words, self.lengths[:, :, None]), 2))
 
@@ -201,7 +202,7 @@ class ResidualCodec(Codec):
 
     def bucket_count(self, bits: int) -> int:
         """256, or 65,536 where the codes are as many."""
-        return CODEWORDS if bits < WIDEST_BUCKET_KEY or self.code_bytes == 1 else CODEWORDS**2
+        return CODEWORDS if bits < WIDEST_BUCKET_KEY or self.steps == 1 else CODEWORDS**2
 
     def bucket_costs(self, latents: NDArray[np.float32], bits: int) -> NDArray[np.float32]:
         """(D,) components of a query to (1, buckets): squared distances of the buckets' sums of codewords, up to what
@@ -227,7 +228,7 @@ class ResidualCodec(Codec):
 
     def to_bytes(self) -> bytes:
         """Safetensors; the JSON in its metadata carries kind, configuration and the weights' checksum."""
-        about = {"kind": self.kind, "dim": self.dim, "metric": self.metric, "config": asdict(self.config)}
+        about = {"kind": self.kind, "dim": self.dim, "metric": self.metric, "config": described(self.config)}
         return saved(about, self.tensors)
 
     def _encode(self, vectors: Vectors) -> Codes:

@@ -44,7 +44,7 @@ PROJECTED = 4_096
 """Vectors projected to their principal axes at once."""
 REFITS = 2
 GROWING, REFITTING = 0.5, 0.35
-"""Shares of the time that codebooks take to grow, and to be refitted; the rest goes to the decoder."""
+"""Shares of the time that codebooks take to grow, and to be refitted; the rest goes to the decoder, if any."""
 TIMED_STEP, FEWEST_TIMED = 2, 1_024
 """The first step that takes as long as all later ones, and the vectors that are taken however little time there is."""
 FEWEST_TELLING = 100
@@ -202,7 +202,8 @@ class _Training:
             if len(self.held) >= FEWEST_TELLING:
                 self._distil(vectors, self._codes(rows), graph, effort)
         with torch.no_grad():
-            model.codebooks.clamp_(-HALF, HALF)  # what float16 holds; beyond it there are outliers only
+            # As they will be stored, in float16: beyond what that holds there are outliers only.
+            model.codebooks.copy_(model.codebooks.clamp(-HALF, HALF).half())
             codes = self._codes(rows)
             errors = self._errors(codes)
             kinds = ((rows, codes), (self.held, self._codes(self.held))) if told else ()

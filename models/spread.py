@@ -26,7 +26,8 @@ def spread(codec: Codec, codes: Codes) -> dict[str, float]:
         set_ = np.unpackbits(codes, axis=1).mean(axis=0)
         figures["bit_balance"] = float(_entropies(np.stack((set_, 1 - set_))).mean())
     elif isinstance(codec, ResidualCodec) or isinstance(codec.space, ProductSpace):
-        shares = np.stack([np.bincount(column, minlength=256) for column in codes.T], axis=1) / len(codes)
+        words = codes[:, : codec.steps] if isinstance(codec, ResidualCodec) else codes  # an error byte picks none
+        shares = np.stack([np.bincount(column, minlength=256) for column in words.T], axis=1) / len(codes)
         figures["codeword_balance"] = float(_entropies(shares).mean() / 8)
     elif isinstance(codec.space, SparseSpace):
         k = codec.space.k

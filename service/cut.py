@@ -2,14 +2,13 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
 from sqlalchemy.orm import Session
 
-from models import Codec, Metric, ResidualCodec, cut, cut_codes, load_codec, prepared
+from models import Codec, Metric, ResidualCodec, cut, cut_codes, described, load_codec, prepared
 from service.admission import FEWEST_ITEMS
 from service.candidate import Candidate, held_out_of
 from service.certificate import encode_rate, versions
@@ -93,7 +92,7 @@ class Cut:
         certificate = candidate.certified(most_oversample) | {
             **{name: certified[name] for name in INHERITED if name in certified},
             "encoded_per_second": encode_rate(codec, held_out.vectors),
-            "codec": {"kind": codec.kind, **asdict(codec.config)},
+            "codec": {"kind": codec.kind, **described(codec.config)},
             "cut_from": {"generation": self._source, "bytes": certified["code_bytes"], "codec": trains},
             "versions": versions(),
             "measured_at": time.time(),

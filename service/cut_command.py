@@ -17,7 +17,7 @@ def cut(
         str | None, typer.Option(help="Server to talk to; without it CODEWELL_URL, or else http://127.0.0.1:8000.")
     ] = None,
 ) -> None:
-    """Cut a collection's codes to their first bytes, without training or encoding again.
+    """Cut a collection's codes to fewer bytes, the first ones, without training or encoding again.
 
     Search and ingest go on meanwhile. Prints what was measured before publishing; `codewell rollback` undoes it. Exit
     code 1: such codes cannot be cut, or they would not keep their contract and were not published.

@@ -2,14 +2,13 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from models import Epoch, Metric, Vectors, fit, prepared
+from models import Epoch, Metric, Vectors, described, fit, prepared
 from service.admission import FEWEST_ITEMS
 from service.candidate import Candidate, held_out_of
 from service.certificate import encode_rate, versions
@@ -89,7 +88,7 @@ class Build:
             "trained_on": run.trained_on,
             "training_seconds": round(run.seconds, 2),
             "encoded_per_second": encode_rate(codec, vectors),
-            "codec": {"kind": codec.kind, **asdict(self._config)},
+            "codec": {"kind": codec.kind, **described(self._config)},
             "seed": self._training.seed,
             "versions": versions(),
             "measured_at": time.time(),

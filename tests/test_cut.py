@@ -39,7 +39,7 @@ from service.verification import verify
 from tests.conftest import clustered
 from tests.test_collection import catalog_of, item
 
-DIM, ITEMS, BYTES, SHORT = 16, 800, 6, 3
+DIM, ITEMS, BYTES, SHORT = 16, 800, 8, 3
 VECTORS = clustered(ITEMS + 400, DIM, seed=4)
 ASKED = VECTORS[ITEMS + 200 :]
 """Queries that are no items."""
@@ -51,7 +51,7 @@ def ignore(_: float, __: str) -> None: ...
 
 
 class Kept:
-    """A collection whose codes have 6 bytes."""
+    """A collection whose codes have 8 bytes, the last of which is an error byte."""
 
     def __init__(self, where: str | Path, folder: Path, items: int = ITEMS, **parameters: Any) -> None:
         self.database, catalog = catalog_of(where)
@@ -194,6 +194,26 @@ def test_a_rollback_brings_back_the_longer_codes_and_what_the_collection_trains(
     assert (kept.states(), kept.trains()) == (["published", "kept", "kept"], SPEC)
     kept.collection.delete([f"new{row}" for row in range(50)])
     assert kept.found(Stage.REFINE) == before
+    kept.close()
+
+
+def test_cut_codes_have_an_error_byte_of_their_own(database_url: str, tmp_path: Path) -> None:
+    kept = Kept(database_url, tmp_path)
+    generations = [kept.whole]
+    for size in (6, 5):
+        before = kept.codes(generations[-1])
+        generations.append(kept.cut(generations[-1], size, keep=3)["generation"])
+        cut = kept.codes(generations[-1])
+        assert {row: code[:-1] for row, code in cut.items()} == {row: before[row][: size - 1] for row in cut}
+        codec = kept.codec(generations[-1])
+        codes = np.frombuffer(b"".join(cut[row] for row in range(1, ITEMS + 1)), np.uint8).reshape(ITEMS, size)
+        told, errors = codec.errors(codes), np.square(VECTORS[:ITEMS] - codec.decode(codes)).sum(axis=1)
+        assert told is not None
+        assert np.corrcoef(told, errors)[0, 1] > 0.8
+        kept.collection.ingest([item(f"after-{size}-{row}", VECTORS[ITEMS + row]) for row in range(20)])
+        assert list(verify(kept.database)) == []
+    kept.back(kept.whole, generations[-1], keep=3)
+    assert list(verify(kept.database)) == []
     kept.close()
 
 

@@ -30,6 +30,7 @@ from models.additive import Tables, searched
 from models.beam import product_type
 from models.blocks import mapped
 from models.device import device_named
+from models.metric import rounded_scores
 from models.sums import group_sums
 from service.index.exact import exact_search
 
@@ -123,6 +124,19 @@ def test_true_neighbours_are_the_same_everywhere(metric: Metric, dim: int) -> No
     assert np.array_equal(here.rows, 3 * top(every, np.arange(len(base)), 10).rows)
     if metric is Metric.L2:
         assert here.rows[3].tolist() == [0, 21, *range(150, 1_350, 150)]
+
+
+def test_copies_that_a_product_rounds_apart_are_found_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    base, queries = with_copies(24)
+    base, real = np.concatenate((base, base[7:8].repeat(60, axis=0))), rounded_scores
+
+    def apart(*given: Any) -> Any:
+        scores, error = real(*given)
+        return scores + error[:, None] * np.random.default_rng(0).uniform(-0.5, 0.5, scores.shape), error
+
+    monkeypatch.setattr(exhaustive, "rounded_scores", apart)
+    found = exact_search([(np.arange(len(base)), base)], queries[3:4], 10, Metric.L2)
+    assert found.rows[0].tolist() == [0, 7, *range(50, 450, 50)]
 
 
 @pytest.mark.parametrize("metric", list(Metric))

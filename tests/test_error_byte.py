@@ -16,6 +16,7 @@ from models import (
     Vectors,
     cut,
     cut_codes,
+    described,
     exact_neighbours,
     farther,
     fit,
@@ -23,7 +24,9 @@ from models import (
     recall,
 )
 from models.error_byte import LEVELS, SHARE, levels_of, nearest_levels
-from tests.conftest import clustered
+from models.saving import loaded
+from service.index.additive import AdditiveIndex
+from tests.conftest import clustered, started_codec
 
 TRAINING = TrainingConfig(held_out=0.05)
 
@@ -58,7 +61,33 @@ def test_under_l2_one_byte_of_five_or_more_is_it() -> None:
         assert config.code_bytes(8) == size
     for metric in (Metric.COSINE, Metric.IP):
         with pytest.raises(BadConfig, match=f"^error_byte: scores by {metric} do not gain by it: leave it out"):
-            fit(ResidualConfig(2, error_byte=True), clustered(40, 8), metric, TrainingConfig())
+            fit(ResidualConfig(4, error_byte=True), clustered(40, 8), metric, TrainingConfig())
+    for steps in (3, 64):
+        with pytest.raises(BadConfig, match=f"^error_byte: it is for codes of 5 to 64 bytes, not {steps + 1}"):
+            ResidualConfig(steps, error_byte=True)
+
+
+def test_what_has_none_says_nothing_of_it() -> None:
+    """Codecs of before keep their fingerprints, and programs of before read the others."""
+    assert "error_byte" not in described(ResidualConfig(4))
+    assert described(ResidualConfig(4, error_byte=True))["error_byte"] is True
+    for config in (ResidualConfig(4), ResidualConfig(4, error_byte=True)):
+        assert ResidualConfig.from_dict(described(config)) == config
+    plain, _ = loaded(started_codec(ResidualConfig(4, beam=8), Metric.COSINE).to_bytes())
+    assert set(plain["config"]) == {"steps", "components", "beam", "refit_beam", "training_beam"}
+
+
+def test_the_index_finds_by_the_codecs_scores_and_not_by_decoded_distances(
+    codec: ResidualCodec, wordnet: Vectors
+) -> None:
+    codes, queries = codec.encode(wordnet[:1800]), wordnet[1800:]
+    slots, products = AdditiveIndex(codec, codes)._looked(queries, 100, np.full(225, 255, np.uint8), 256)
+    scores = codec.scores(queries, codes[slots])
+    ranks = [np.argsort(np.argsort(-part, axis=1), axis=1) for part in (products, scores)]
+    assert np.abs(ranks[0] - ranks[1]).mean() < 1
+    plain = exact_neighbours(codec.decode(codes), queries, 100, Metric.L2).rows
+    own = exact_neighbours(*farther(codec.decode(codes), queries, codec.errors(codes)), 100, Metric.L2).rows
+    assert recall(slots[:, :100], own).mean() > 0.99 > 0.9 > recall(slots[:, :100], plain).mean()
 
 
 @given(arrays(np.float64, st.integers(1, 300), elements=st.just(0.0) | st.floats(1e-3, 1e6)))

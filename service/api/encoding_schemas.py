@@ -77,7 +77,7 @@ class VectorsOut(BaseModel):
     vectors: list[list[float]]
     errors: list[float] | None = Field(
         None,
-        description="What searches add to squared distances; null where that is nothing, as for all but residual codes",
+        description="What searches add to squared distances: null but of residual codes of five bytes or more under l2",
     )
 
     @classmethod

@@ -163,7 +163,9 @@ class ChunkOut(BaseModel):
 
 
 class HitOut(BaseModel):
-    """A found item; higher scores are better (l2: minus the squared distance; by words BM25, in hybrid the fused)."""
+    """A found item; higher scores are better: under l2 minus the squared distance, which codes tell nearly; BM25 of
+    words; in hybrid the fused.
+    """
 
     id: str
     score: float

@@ -2,11 +2,10 @@
 
 import json
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from models import Codec, Metric, QuantizerConfig, ResidualConfig, fit, load_codec, vectors_within
+from models import Codec, Metric, QuantizerConfig, ResidualConfig, described, fit, load_codec, vectors_within
 from service.builds.config import BuildConfig
 from service.builds.inputs import Input
 from service.builds.making import Report
@@ -90,7 +89,7 @@ def _train(config: BuildConfig, inputs: list[Input], metric: Metric, saved: Path
     write_json(
         told,
         {
-            "codec": {"kind": codec.kind, **asdict(made)},
+            "codec": {"kind": codec.kind, **described(made)},
             "held_out_error": round(run.best.held_out_error, 5),
             "trained_on": run.trained_on,
             "seed": training.seed,

@@ -91,7 +91,7 @@ class Measured:
     total_bytes_at_a_million: float
     """and where a million do."""
     recall: dict[Split, dict[int, float]]
-    """Share of the true k that are among the first k by decoded vectors, all of which are looked at; by k."""
+    """Share of the true k that are among the first k by the codes' own scores, all of which are looked at; by k."""
     error: dict[Split, float]
     """Squared, in units of the variance."""
     train_seconds: float

@@ -27,7 +27,7 @@ FILES = INDEX, SQUARES = "index", "squares.npy"
 
 
 class AdditiveIndex:
-    """An immutable index over n codes of one byte a step; slot i is code i.
+    """An immutable index over n codes whose bytes pick codewords that add up; slot i is code i.
 
     FAISS's own lists of additive codes take no selector; those of product codes do, and scanning them is adding up a
     number for each byte out of its table. So the lists are those of a product quantiser of one number a byte, which is
@@ -203,12 +203,13 @@ def _filled(codec: ResidualCodec, codes: Codes) -> faiss.IndexIVFPQ:
 
 def _lengths(codec: ResidualCodec, codes: Codes) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """(256,) lengths and which of them each code's |z|^2 has beyond the shares of its bytes, nearly."""
-    columns = np.arange(codec.code_bytes)
+    columns = np.arange(codec.steps)  # an error byte's share is whole, and no rest of it is left
     left = np.empty(len(codes), np.float32)
     for start in range(0, len(codes), LENGTH_BLOCK):
         block = codes[start : start + LENGTH_BLOCK]
         z = codec.stored_latents(block)
-        left[start : start + LENGTH_BLOCK] = np.einsum("nd,nd->n", z, z) - codec.lengths[columns, block].sum(axis=1)
+        shares = codec.lengths[columns, block[:, : codec.steps]].sum(axis=1)
+        left[start : start + LENGTH_BLOCK] = np.einsum("nd,nd->n", z, z) - shares
     grid = np.quantile(left, (np.arange(CODEWORDS) + 0.5) / CODEWORDS).astype(np.float32)
     return grid, np.searchsorted((grid[1:] + grid[:-1]) / 2, left).astype(np.uint8)
 
