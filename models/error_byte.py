@@ -17,8 +17,9 @@ from models.metric import Vectors
 LEVELS = 256
 SHARE = 0.8
 """Of a vector's own error, what its score loses: .7 to .9 are alike."""
-SHORTEST = 5
-"""Bytes of a code from which on one of them is better spent on this than on a codeword more."""
+SHORTEST = 8
+"""Bytes of a code from which on vectors never seen do not lose by this, on any set that was measured; those trained on
+may, below twelve, where codewords are what lacks."""
 SPAN = 1_000
 """How many times the least level is the largest: the steps between them are of 2.7%."""
 ABOVE = 4

@@ -133,7 +133,7 @@ class BinarySpec(Spec):
 
 
 class ResidualSpec(Spec):
-    """A residual autoencoder: each byte is a codeword, a vector is their sum; under l2 one byte, of five or more, tells
+    """A residual autoencoder: each byte is a codeword, a vector is their sum; under l2 one byte of eight or more tells
     how far the vector is from that.
     """
 

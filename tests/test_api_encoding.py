@@ -88,7 +88,7 @@ def test_with_their_errors_decoded_vectors_rank_in_another_faiss_as_the_stage_re
     server: Server, name: str
 ) -> None:
     server.post("/collections", {"name": name, "dimension": 8, "metric": "l2"}, 201)
-    vectors, _ = trained(server, name, kind="residual", bytes=6, beam=1)
+    vectors, _ = trained(server, name, kind="residual", bytes=8, beam=1)
     given = vectors.tolist()
     codes = server.post(f"/collections/{name}/encode", {"vectors": given})["codes"]
     decoded = server.post(f"/collections/{name}/decode", {"codes": codes})

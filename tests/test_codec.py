@@ -55,7 +55,7 @@ CODECS: dict[str, Callable[[], Codec]] = {
     "binary": lambda: started_codec(BinaryConfig(64), Metric.COSINE),
     "residual": lambda: started_codec(ResidualConfig(4, beam=8), Metric.COSINE),
     "residual-l2": lambda: started_codec(ResidualConfig(4, beam=8), Metric.L2),
-    "residual-l2-error": lambda: started_codec(ResidualConfig(4, beam=8, error_byte=True), Metric.L2),
+    "residual-l2-error": lambda: started_codec(ResidualConfig(7, beam=8, error_byte=True), Metric.L2),
     "residual-ip": lambda: started_codec(ResidualConfig(4, beam=8), Metric.IP),
     "faiss-pq": lambda: started_codec(QuantizerConfig("PQ8x8"), Metric.COSINE),
     "faiss-opq": lambda: started_codec(QuantizerConfig("OPQ3_6,PQ6x8"), Metric.L2),

@@ -39,7 +39,7 @@ from service.verification import verify
 from tests.conftest import clustered
 from tests.test_collection import catalog_of, item
 
-DIM, ITEMS, BYTES, SHORT = 16, 800, 8, 3
+DIM, ITEMS, BYTES, SHORT = 16, 800, 10, 3
 VECTORS = clustered(ITEMS + 400, DIM, seed=4)
 ASKED = VECTORS[ITEMS + 200 :]
 """Queries that are no items."""
@@ -51,7 +51,7 @@ def ignore(_: float, __: str) -> None: ...
 
 
 class Kept:
-    """A collection whose codes have 8 bytes, the last of which is an error byte."""
+    """A collection whose codes have 10 bytes, the last of which is an error byte."""
 
     def __init__(self, where: str | Path, folder: Path, items: int = ITEMS, **parameters: Any) -> None:
         self.database, catalog = catalog_of(where)
@@ -200,7 +200,7 @@ def test_a_rollback_brings_back_the_longer_codes_and_what_the_collection_trains(
 def test_cut_codes_have_an_error_byte_of_their_own(database_url: str, tmp_path: Path) -> None:
     kept = Kept(database_url, tmp_path)
     generations = [kept.whole]
-    for size in (6, 5):
+    for size in (9, 8):
         before = kept.codes(generations[-1])
         generations.append(kept.cut(generations[-1], size, keep=3)["generation"])
         cut = kept.codes(generations[-1])

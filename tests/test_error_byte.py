@@ -45,33 +45,33 @@ def trained(config: ResidualConfig, vectors: Vectors) -> ResidualCodec:
 
 @pytest.fixture(scope="module")
 def codec(wordnet: Vectors) -> ResidualCodec:
-    """Of eight bytes, trained on 1,400 real vectors."""
-    return trained(ResidualConfig.for_bytes(8, Metric.L2, components=128, beam=8, refit_beam=8), wordnet[:1400])
+    """Of ten bytes, trained on 1,400 real vectors."""
+    return trained(ResidualConfig.for_bytes(10, Metric.L2, components=128, beam=8, refit_beam=8), wordnet[:1400])
 
 
-def test_under_l2_one_byte_of_five_or_more_is_it() -> None:
+def test_under_l2_one_byte_of_eight_or_more_is_it() -> None:
     for size, metric, config in (
-        (4, Metric.L2, ResidualConfig(4)),
-        (5, Metric.L2, ResidualConfig(4, error_byte=True)),
+        (7, Metric.L2, ResidualConfig(7)),
+        (8, Metric.L2, ResidualConfig(7, error_byte=True)),
         (64, Metric.L2, ResidualConfig(63, error_byte=True)),
-        (5, Metric.COSINE, ResidualConfig(5)),
-        (5, Metric.IP, ResidualConfig(5)),
+        (8, Metric.COSINE, ResidualConfig(8)),
+        (8, Metric.IP, ResidualConfig(8)),
     ):
         assert ResidualConfig.for_bytes(size, metric) == config
         assert config.code_bytes(8) == size
     for metric in (Metric.COSINE, Metric.IP):
         with pytest.raises(BadConfig, match=f"^error_byte: scores by {metric} do not gain by it: leave it out"):
-            fit(ResidualConfig(4, error_byte=True), clustered(40, 8), metric, TrainingConfig())
-    for steps in (3, 64):
-        with pytest.raises(BadConfig, match=f"^error_byte: it is for codes of 5 to 64 bytes, not {steps + 1}"):
+            fit(ResidualConfig(7, error_byte=True), clustered(40, 8), metric, TrainingConfig())
+    for steps in (6, 64):
+        with pytest.raises(BadConfig, match=f"^error_byte: it is for codes of 8 to 64 bytes, not {steps + 1}"):
             ResidualConfig(steps, error_byte=True)
 
 
 def test_what_has_none_says_nothing_of_it() -> None:
     """Codecs of before keep their fingerprints, and programs of before read the others."""
     assert "error_byte" not in described(ResidualConfig(4))
-    assert described(ResidualConfig(4, error_byte=True))["error_byte"] is True
-    for config in (ResidualConfig(4), ResidualConfig(4, error_byte=True)):
+    assert described(ResidualConfig(7, error_byte=True))["error_byte"] is True
+    for config in (ResidualConfig(4), ResidualConfig(7, error_byte=True)):
         assert ResidualConfig.from_dict(described(config)) == config
     plain, _ = loaded(started_codec(ResidualConfig(4, beam=8), Metric.COSINE).to_bytes())
     assert set(plain["config"]) == {"steps", "components", "beam", "refit_beam", "training_beam"}
@@ -112,8 +112,8 @@ def test_it_tells_how_far_a_vector_is_from_what_its_codewords_stand_for(codec: R
 
 
 def test_more_neighbours_are_kept_than_by_a_codeword_more(codec: ResidualCodec, wordnet: Vectors) -> None:
-    other = trained(ResidualConfig(8, components=128, beam=8, refit_beam=8), wordnet[:1400])
-    assert (codec.code_bytes, other.code_bytes) == (8, 8)
+    other = trained(ResidualConfig(10, components=128, beam=8, refit_beam=8), wordnet[:1400])
+    assert (codec.code_bytes, other.code_bytes) == (10, 10)
     for base, least in ((wordnet[:1400], 0.03), (wordnet[1400:1800], 0.01), (wordnet[:1800], 0.05)):
         ours, theirs = (kept(one, one.encode(base), base, wordnet[1800:]) for one in (codec, other))
         assert ours > theirs + least
@@ -124,19 +124,19 @@ def test_it_is_saved_and_read_back_the_same(codec: ResidualCodec, wordnet: Vecto
     codes = codec.encode(wordnet[1400:1450])
     assert read.fingerprint == codec.fingerprint
     assert np.array_equal(read.encode(wordnet[1400:1450]), codes)
-    assert codes.shape == (50, 8)
-    assert len(codec.to_bytes()) < 2 * 256 * (7 * 128 + 8 * 2) + 384 * 128 * 8 + 20_000, "no codewords for it"
+    assert codes.shape == (50, 10)
+    assert len(codec.to_bytes()) < 2 * 256 * (9 * 128 + 10 * 2) + 384 * 128 * 8 + 20_000, "no codewords for it"
 
 
 def test_cut_codes_have_one_of_their_own(codec: ResidualCodec, wordnet: Vectors) -> None:
     seen, late, asked = wordnet[:1400], wordnet[1400:1800], wordnet[1800:]
     codes = codec.encode(seen)
-    shorter = cut(codec, 6, codes, codec.latents(seen))
-    assert (shorter.steps, shorter.code_bytes) == (5, 6)
-    short = trained(ResidualConfig.for_bytes(6, Metric.L2, components=128, beam=8, refit_beam=8), seen)
+    shorter = cut(codec, 8, codes, codec.latents(seen))
+    assert (shorter.steps, shorter.code_bytes) == (7, 8)
+    short = trained(ResidualConfig.for_bytes(8, Metric.L2, components=128, beam=8, refit_beam=8), seen)
     for base in (seen, late):
         ours = cut_codes(codec, codec.encode(base), shorter)
-        assert np.array_equal(ours[:, :5], codec.encode(base)[:, :5])
+        assert np.array_equal(ours[:, :7], codec.encode(base)[:, :7])
         told, errors = shorter.errors(ours), np.square(base - shorter.decode(ours)).sum(axis=1)
         assert told is not None
         assert np.corrcoef(told, errors)[0, 1] > 0.8

@@ -85,7 +85,7 @@ def everything(client: Any) -> dict[str, Any]:
         (DENSE, Metric.COSINE, Form.VECTORS, Stage.REFINE),
         (DenseConfig(8, LatentType.INT8, decoder_hidden=()), Metric.IP, Form.CODES, Stage.REFINE),
         (ResidualConfig(4), Metric.L2, Form.VECTORS, Stage.REFINE),
-        (ResidualConfig(4, error_byte=True), Metric.L2, Form.VECTORS, Stage.REFINE),
+        (ResidualConfig(7, error_byte=True), Metric.L2, Form.VECTORS, Stage.REFINE),
         (SparseConfig(64, 4), Metric.COSINE, Form.VECTORS, Stage.REFINE),
     ],
     ids=lambda value: type(value).__name__ if hasattr(value, "code_bytes") else str(value),

@@ -115,7 +115,7 @@ CASES = [
     (SparseConfig(64, 4), Metric.IP, Form.CODES, Stage.REFINE, "sparsevec(65)", 16 + 8 * 5),
     (SparseConfig(64, 4), Metric.L2, Form.CODES, Stage.REFINE, "sparsevec(65)", 16 + 8 * 5),
     (ResidualConfig(4), Metric.L2, Form.VECTORS, Stage.REFINE, "halfvec(16)", 8 + 2 * 16),
-    (ResidualConfig(4, error_byte=True), Metric.L2, Form.VECTORS, Stage.REFINE, "halfvec(17)", 8 + 2 * 17),
+    (ResidualConfig(7, error_byte=True), Metric.L2, Form.VECTORS, Stage.REFINE, "halfvec(17)", 8 + 2 * 17),
 ]
 
 

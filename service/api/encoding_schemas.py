@@ -77,7 +77,7 @@ class VectorsOut(BaseModel):
     vectors: list[list[float]]
     errors: list[float] | None = Field(
         None,
-        description="What searches add to squared distances: null but of residual codes of five bytes or more under l2",
+        description="What searches add to squared distances; null but of residual codes of eight bytes or more by l2",
     )
 
     @classmethod
