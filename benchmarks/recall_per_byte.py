@@ -6,7 +6,8 @@
 Folders are described in benchmarks/datasets.py. Everything is searched exhaustively by decoded vectors. "all": trained
 on the whole base, which is then searched. "late": trained on the first 70% (`--late-from` says another row); only the
 later rows, never seen, are searched. recall@10 is told twice under cosine: as FAISS ranks (inner product with what was
-decoded) and with decoded vectors put back on the sphere, which is how Codewell ranks. "in 100": of the true ten in the
+decoded) and with decoded vectors put back on the sphere, which is how Codewell ranks; under l2 by decoded vectors alone
+and by the code's own score. "in 100": of the true ten in the
 first hundred, on the sphere. error: squared, in units of the variance; "bound" is what no code of that size can go
 below if the data were Gaussian. "and tables": bytes a vector with codebooks and networks shared by the set's own
 number of vectors, 1 million and 10 million. With `--cut-from 32` there are

@@ -94,9 +94,10 @@ def test_with_their_errors_decoded_vectors_rank_in_another_faiss_as_the_stage_re
     decoded = server.post(f"/collections/{name}/decode", {"codes": codes})
     index = faiss.IndexFlatL2(9)
     index.add(np.column_stack((decoded["vectors"], np.sqrt(decoded["errors"]))).astype(np.float32))
-    scores, _ = index.search(np.pad(vectors[:3], ((0, 0), (0, 1))), 10)
+    assert max(decoded["errors"]) > 0.01, "or nothing would be seen of them"
+    scores, _ = index.search(np.pad(vectors[:3], ((0, 0), (0, 1))), 300)
     for row in range(3):
-        asked = {"collection": name, "vector": given[row], "k": 10, "stage": "refine"}
+        asked = {"collection": name, "vector": given[row], "k": 300, "stage": "refine"}
         hits = server.post("/search", asked)["hits"]
         np.testing.assert_allclose([hit["score"] for hit in hits], -scores[row], rtol=1e-4, atol=1e-4)
 

@@ -114,7 +114,7 @@ def test_it_tells_how_far_a_vector_is_from_what_its_codewords_stand_for(codec: R
 def test_more_neighbours_are_kept_than_by_a_codeword_more(codec: ResidualCodec, wordnet: Vectors) -> None:
     other = trained(ResidualConfig(10, components=128, beam=8, refit_beam=8), wordnet[:1400])
     assert (codec.code_bytes, other.code_bytes) == (10, 10)
-    for base, least in ((wordnet[:1400], 0.03), (wordnet[1400:1800], 0.01), (wordnet[:1800], 0.05)):
+    for base, least in ((wordnet[:1400], 0.03), (wordnet[1400:1800], 0.02), (wordnet[:1800], 0.1)):
         ours, theirs = (kept(one, one.encode(base), base, wordnet[1800:]) for one in (codec, other))
         assert ours > theirs + least
 
